@@ -1,0 +1,158 @@
+"""GraphBuilder: WebNN's MLGraphBuilder without a context. Operators live in ``pynn.ops``.
+
+Spec: https://www.w3.org/TR/webnn/#api-mlgraphbuilder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, overload
+
+import numpy as np
+
+from .errors import InvalidStateError, ValidationError
+from .graph import Graph, Node, Operand
+from .ops import AllOperators
+from .types import DataType, OperandDescriptor, cast_number, check_shape
+
+Buffer = bytes | bytearray | memoryview | np.ndarray[Any, Any]
+
+
+class GraphBuilder(AllOperators):
+    """Builds one :class:`Graph`: ``input`` and ``constant`` make operands, operators combine them, ``finish`` ends it.
+
+    Every argument is checked where it is given; a ValidationError (a TypeError) leaves the builder usable. Not
+    thread-safe: one builder belongs to one thread.
+    """
+
+    def __init__(self) -> None:
+        self._owner = object()
+        self._nodes: list[Node] = []
+        self._inputs: dict[str, Operand] = {}
+        self._finished = False
+
+    def _check_can_build(self) -> None:
+        if self._finished:
+            raise InvalidStateError("this builder has already built its graph; make a new builder for another one")
+
+    def input(self, name: str, shape: Sequence[int], data_type: str | DataType) -> Operand:
+        """A named graph input of static ``shape`` (``[]`` is a scalar).
+
+        Raises ValidationError for an empty or repeated name, or a shape that fails the dimension check
+        (https://www.w3.org/TR/webnn/#api-mlgraphbuilder-input), InvalidStateError after ``finish``.
+        """
+        self._check_can_build()
+        if not isinstance(name, str) or not name:
+            raise ValidationError(f"input: the name must be a non-empty string, got {name!r}", operator="input")
+        if name in self._inputs:
+            raise ValidationError(f"input: this builder already has an input named {name!r}", operator="input")
+        descriptor = _descriptor(f"input {name!r}", shape, data_type)
+        if descriptor.data_type.bits < 8:
+            raise ValidationError(f"input {name!r}: {descriptor.data_type} exists for constants only", operator="input")
+        operand = Operand(self._owner, descriptor.data_type, descriptor.shape, name=name)
+        self._inputs[name] = operand
+        return operand
+
+    @overload
+    def constant(self, value: np.ndarray[Any, Any] | np.generic, /) -> Operand: ...
+    @overload
+    def constant(self, data_type: str | DataType, value: float, /) -> Operand: ...
+    @overload
+    def constant(self, descriptor: OperandDescriptor | Mapping[str, Any], buffer: Buffer, /) -> Operand: ...
+
+    def constant(self, first: Any, second: Any = None, /) -> Operand:
+        """A constant operand, in one of three forms; the data is copied.
+
+        ``constant(array)``: shape and data type of a numpy array. ``constant(data_type, number)``: a scalar, converted by
+        the spec's cast rule (saturating, NaN to 0 for integers). ``constant(descriptor, buffer)``: raw bytes, a uint8
+        array or an array of the descriptor's data type, of exactly its byte length.
+
+        Raises ValidationError for an unknown data type, a wrong byte length or element type
+        (https://www.w3.org/TR/webnn/#api-mlgraphbuilder-constant), InvalidStateError after ``finish``.
+        """
+        self._check_can_build()
+        if isinstance(first, (np.ndarray, np.generic)) and second is None:
+            array = np.array(first, order="C")
+            data_type = _data_type_of(array)
+            shape = check_shape(array.shape, what="constant: shape")
+        elif isinstance(first, str):
+            data_type = DataType.parse(first)
+            if second is None:
+                raise ValidationError(f"constant: a value for {data_type} is missing", operator="constant")
+            array, shape = np.asarray(cast_number(second, data_type)), ()
+        elif isinstance(first, (OperandDescriptor, Mapping)):
+            if isinstance(first, Mapping):
+                first = _descriptor_from_mapping("constant", first)
+            first = _descriptor("constant", first.shape, first.data_type)
+            array, data_type, shape = array_from_buffer("constant", first, second), first.data_type, first.shape
+        else:
+            raise ValidationError(
+                f"constant: expected an array, (data type, number) or (descriptor, buffer), got {first!r}",
+                operator="constant",
+            )
+        array.setflags(write=False)
+        return Operand(self._owner, data_type, shape, data=array)
+
+    def finish(self, outputs: Mapping[str, Operand]) -> Graph:
+        """End this builder: the graph that computes ``outputs``, without compiling it.
+
+        Raises ValidationError (the builder stays usable) when ``outputs`` is empty, a name is empty, or an operand is
+        foreign, an input or a constant (wrap it in ``identity``). Spec: https://www.w3.org/TR/webnn/#api-mlgraphbuilder-build.
+        """
+        self._check_can_build()
+        if not isinstance(outputs, Mapping) or not outputs:
+            raise ValidationError("build: outputs must be a non-empty mapping of names to operands", operator="build")
+        for name, operand in outputs.items():
+            if not isinstance(name, str) or not name:
+                raise ValidationError(f"build: output name {name!r} is not a non-empty string", operator="build")
+            if not isinstance(operand, Operand) or operand._owner is not self._owner:
+                raise ValidationError(f"build: output {name!r} is not an operand of this builder", operator="build")
+            if operand.is_input or operand.is_constant:
+                kind = "input" if operand.is_input else "constant"
+                raise ValidationError(f"build: output {name!r} is a graph {kind}; wrap it in identity()", operator="build")
+        graph = Graph.reached_from(outputs, self._nodes, self._inputs)
+        self._finished = True
+        return graph
+
+
+def _descriptor(where: str, shape: object, data_type: object) -> OperandDescriptor:
+    try:
+        return OperandDescriptor(DataType.parse(data_type), check_shape(shape))
+    except ValidationError as error:
+        raise ValidationError(f"{where}: {error}", operator=where.split()[0]) from None
+
+
+def _descriptor_from_mapping(where: str, mapping: Mapping[str, Any]) -> OperandDescriptor:
+    try:
+        return OperandDescriptor(mapping["data_type"], mapping["shape"])
+    except KeyError as error:
+        raise ValidationError(f"{where}: the descriptor lacks {error}", operator=where) from None
+
+
+def _data_type_of(array: np.ndarray[Any, Any]) -> DataType:
+    try:
+        return DataType.parse(array.dtype.name)
+    except ValidationError:
+        raise ValidationError(
+            f"constant: numpy dtype {array.dtype} is no WebNN data type; convert it with astype()", operator="constant"
+        ) from None
+
+
+def array_from_buffer(where: str, descriptor: OperandDescriptor, buffer: object) -> np.ndarray[Any, Any]:
+    """A fresh C-contiguous array of ``descriptor`` from ``buffer``, by the spec's buffer rule."""
+    dtype = descriptor.data_type.numpy
+    if isinstance(buffer, np.ndarray):
+        source = np.ascontiguousarray(buffer)
+        if source.dtype != dtype and source.dtype != np.uint8:
+            raise ValidationError(f"{where}: array of {source.dtype}, but the descriptor says {descriptor.data_type}")
+    else:
+        try:
+            source = np.frombuffer(buffer, dtype=np.uint8)  # type: ignore[call-overload]
+        except (TypeError, ValueError, BufferError):
+            raise ValidationError(f"{where}: expected bytes or an array, got {type(buffer).__name__}") from None
+    wanted = descriptor.element_count * dtype.itemsize
+    if source.nbytes != wanted:
+        raise ValidationError(
+            f"{where}: {source.nbytes} bytes given, but {descriptor.data_type}{list(descriptor.shape)} takes {wanted}"
+        )
+    return source.reshape(-1).view(dtype).reshape(descriptor.shape).copy()

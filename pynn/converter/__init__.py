@@ -1,0 +1,9 @@
+"""Graph to ONNX: ``to_onnx`` lowers every node through its operator's rule, passes rewrite, ``OnnxModel`` holds the result."""
+
+from __future__ import annotations
+
+from .convert import lower_graph, to_onnx
+from .model import OnnxModel, TensorSpec
+from .onnx_graph import OPSET, OnnxGraph, OnnxNode
+
+__all__ = ["OPSET", "OnnxGraph", "OnnxModel", "OnnxNode", "TensorSpec", "lower_graph", "to_onnx"]

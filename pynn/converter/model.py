@@ -1,0 +1,107 @@
+"""OnnxModel: ONNX bytes, the weights they refer to, and what goes in and out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import ModelError
+
+if TYPE_CHECKING:
+    import onnx
+
+WEIGHTS_LOCATION = "pynn-weights"
+"""External-data location of initializers that live in ``OnnxModel.weights``, not in a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output of a model.
+
+    ``name`` is the user's; ``onnx_name`` what the ONNX graph calls it. ``data_type`` is the user's ONNX element type
+    ("float32", "bool", "bfloat16", ...); ``carrier`` is the type inside the ONNX graph where a pass changed it. A dimension
+    is a number, a symbol, or None if unknown.
+    """
+
+    name: str
+    onnx_name: str
+    data_type: str
+    shape: tuple[int | str | None, ...]
+    carrier: str = ""
+
+    @property
+    def is_static(self) -> bool:
+        return all(isinstance(dim, int) for dim in self.shape)
+
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        return numpy_dtype(self.data_type)
+
+    def __str__(self) -> str:
+        dims = ", ".join("?" if dim is None else str(dim) for dim in self.shape)
+        return f"{self.name}: {self.data_type}[{dims}]"
+
+
+def numpy_dtype(data_type: str) -> np.dtype[Any]:
+    """numpy's dtype of an ONNX element type; bfloat16, 8-bit floats and 4-bit types come from ``ml_dtypes``."""
+    if data_type == "string":
+        return np.dtype(object)
+    try:
+        return np.dtype(data_type)
+    except TypeError:
+        import ml_dtypes
+
+        return np.dtype(getattr(ml_dtypes, data_type))
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxModel:
+    """An ONNX model ready for a back end.
+
+    ``proto`` is the serialized ModelProto. Large initializers of converted graphs are not inside: they are external data
+    with location ``pynn-weights``, found in ``weights`` by name, so that no back end copies them more than once.
+    ``path`` is where a model file came from (its own external data is beside it).
+    """
+
+    proto: bytes
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    weights: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+    path: Path | None = None
+
+    def __repr__(self) -> str:
+        size = len(self.proto) + sum(w.nbytes for w in self.weights.values())
+        sides = " -> ".join("(" + ", ".join(map(str, side)) + ")" for side in (self.inputs, self.outputs))
+        return f"<OnnxModel {sides}, {size:,} bytes>"
+
+    @classmethod
+    def load(cls, source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> OnnxModel:
+        """Read a model file, bytes or a ModelProto. Raises ModelError if it is not ONNX, OSError if unreadable."""
+        from .serialize import read_model
+
+        return read_model(source)
+
+    def to_proto(self) -> onnx.ModelProto:
+        """The whole model as a ModelProto with all weights inside (at most 2 GB)."""
+        from .serialize import inline_weights
+
+        return inline_weights(self)
+
+    def to_bytes(self) -> bytes:
+        """The whole model as one byte string. Raises ModelError above protobuf's 2 GB limit: use ``save``."""
+        from .serialize import PROTOBUF_LIMIT
+
+        if len(self.proto) + sum(w.nbytes for w in self.weights.values()) >= PROTOBUF_LIMIT:
+            raise ModelError("the model is larger than 2 GB, protobuf's limit; save() writes its weights to a second file")
+        return self.proto if not self.weights else self.to_proto().SerializeToString()
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write an ``.onnx`` file; weights go to ``NAME.data`` beside it when they exceed protobuf's limit."""
+        from .serialize import write_model
+
+        return write_model(self, Path(path))

@@ -1,0 +1,217 @@
+"""A typed ONNX graph in plain Python: what lowerings emit, passes rewrite and the serializer writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..graph import Node, Operand
+from ..ops.call import sanitize
+from ..ops.emitter import Tensor
+from ..types import DataType, Shape
+
+OPSET = 21
+"""The oldest opset with 4-bit types and blockwise Q/DQ (ONNX 1.16, IR 10), so that every ONNX Runtime since 1.18 and every
+TensorRT's parser takes it; nothing WebNN needs came later."""
+
+IR_VERSION = 10
+
+
+class OnnxNode:
+    """One ONNX node over value names. ``origin`` is the WebNN operator (and label) it came from."""
+
+    __slots__ = ("attributes", "domain", "inputs", "name", "op_type", "origin", "outputs")
+
+    def __init__(
+        self,
+        op_type: str,
+        inputs: list[str],
+        outputs: list[str],
+        attributes: dict[str, Any],
+        name: str,
+        origin: str = "",
+        domain: str = "",
+    ) -> None:
+        self.op_type = op_type
+        self.inputs = inputs
+        self.outputs = outputs
+        self.attributes = attributes
+        self.name = name
+        self.origin = origin
+        self.domain = domain
+
+    def __repr__(self) -> str:
+        return f"<{self.op_type} {self.name}: {self.inputs} -> {self.outputs}>"
+
+
+class OnnxGraph:
+    """Nodes in topological order; ``values`` has the type and shape of every value by name, initializers included.
+
+    ``inputs`` and ``outputs`` map the public (WebNN) name to the ONNX value name: WebNN allows the same name on both
+    sides, ONNX does not. ``carriers`` maps a public name to the public data type when a pass gave the ONNX value another
+    type than the user's: the back end converts at the boundary.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[OnnxNode] = []
+        self.values: dict[str, Tensor] = {}
+        self.initializers: dict[str, np.ndarray[Any, Any]] = {}
+        self.inputs: dict[str, str] = {}
+        self.outputs: dict[str, str] = {}
+        self.carriers: dict[str, str] = {}
+        self._serial = 0
+
+    def fresh(self, stem: str) -> str:
+        """A value or node name that is not taken yet."""
+        if stem not in self.values:
+            return stem
+        while True:
+            self._serial += 1
+            name = f"{stem}_{self._serial}"
+            if name not in self.values:
+                return name
+
+
+class GraphEmitter:
+    """The Emitter that lowerings see, writing into an :class:`OnnxGraph`."""
+
+    def __init__(self, graph: OnnxGraph) -> None:
+        self.graph = graph
+        self._tensors: dict[int, Tensor] = {}
+        self._shared: dict[tuple[str, Shape, bytes], Tensor] = {}
+        self._base = ""
+        self._origin = ""
+        self._counts: dict[str, int] = {}
+        self._first = 0
+
+    # -- between WebNN nodes (used by convert)
+
+    def begin(self, node: Node) -> None:
+        index = self._counts.get(node.op, 0)
+        self._counts[node.op] = index + 1
+        label = sanitize(node.label)
+        self._base = f"{label}/{node.op}_{index}" if label else f"{node.op}_{index}"
+        self._origin = f"{node.op} {label!r}" if label else f"{node.op}_{index}"
+        self._first = len(self.graph.nodes)
+
+    def end(self, node: Node, results: Sequence[Tensor]) -> None:
+        """Tie each result to its operand; a result that this node did not compute gets an Identity."""
+        made = {name for n in self.graph.nodes[self._first :] for name in n.outputs}
+        seen: set[str] = set()
+        for operand, result in zip(node.outputs, results, strict=True):
+            if result.data_type != operand.data_type or result.shape != operand.shape:
+                raise AssertionError(f"lowering of {node!r} returned {result!r} for {operand!r}")
+            if result.name not in made or result.name in seen:
+                result = self.op("Identity", result)
+            seen.add(result.name)
+            self._tensors[id(operand)] = result
+
+    def bind_input(self, operand: Operand, value_name: str) -> None:
+        tensor = Tensor(value_name, operand.data_type.value, operand.shape)
+        self.graph.values[value_name] = tensor
+        self._tensors[id(operand)] = tensor
+
+    # -- the Emitter protocol
+
+    def input(self, node: Node, name: str) -> Tensor:
+        operand = node.inputs[name]
+        assert isinstance(operand, Operand)
+        return self.tensor(operand)
+
+    def optional(self, node: Node, name: str) -> Tensor | None:
+        return self.input(node, name) if name in node.inputs else None
+
+    def tensor(self, operand: Operand) -> Tensor:
+        found = self._tensors.get(id(operand))
+        if found is None:
+            if operand._data is None:
+                raise AssertionError(f"{operand!r} is used before it is computed")
+            found = self._tensors[id(operand)] = self.constant(operand._data)
+        return found
+
+    def op(
+        self,
+        op_type: str,
+        *inputs: Tensor | None,
+        data_type: str | None = None,
+        shape: Shape | None = None,
+        **attributes: Any,
+    ) -> Tensor:
+        first = inputs[0] if inputs else None
+        if data_type is None:
+            assert first is not None
+            data_type = first.data_type
+        if shape is None:
+            assert first is not None
+            shape = first.shape
+        return self._emit(op_type, inputs, [(data_type, shape)], attributes)[0]
+
+    def multi(
+        self, op_type: str, *inputs: Tensor | None, outputs: Sequence[tuple[str, Shape] | None], **attributes: Any
+    ) -> list[Tensor]:
+        return self._emit(op_type, inputs, outputs, attributes)
+
+    def _emit(
+        self,
+        op_type: str,
+        inputs: Sequence[Tensor | None],
+        outputs: Sequence[tuple[str, Shape] | None],
+        attributes: dict[str, Any],
+    ) -> list[Tensor]:
+        graph = self.graph
+        name = graph.fresh(f"{self._base}/{op_type}")
+        tensors = []
+        for i, output in enumerate(outputs):
+            if output is None:
+                tensors.append(Tensor("", "", ()))
+                continue
+            value = name if i == 0 else graph.fresh(f"{name}:{i}")
+            tensor = graph.values[value] = Tensor(value, str(output[0]), tuple(output[1]))
+            tensors.append(tensor)
+        names = [x.name if x is not None else "" for x in inputs]
+        while names and not names[-1]:
+            names.pop()
+        kept = {k: v for k, v in attributes.items() if v is not None}
+        graph.nodes.append(OnnxNode(op_type, names, [t.name for t in tensors], kept, name, self._origin))
+        return tensors
+
+    def constant(self, value: np.ndarray[Any, Any]) -> Tensor:
+        array = np.asarray(value)
+        small = array.nbytes <= 64
+        key = (array.dtype.name, array.shape, array.tobytes()) if small else ("", (), b"")
+        if small and key in self._shared:
+            return self._shared[key]
+        name = self.graph.fresh(f"constant_{len(self.graph.initializers)}")
+        tensor = Tensor(name, array.dtype.name, array.shape)
+        self.graph.values[name] = tensor
+        self.graph.initializers[name] = array
+        if small:
+            self._shared[key] = tensor
+        return tensor
+
+    def scalar(self, value: float | np.generic, data_type: str | DataType) -> Tensor:
+        return self.constant(np.array(value, dtype=str(data_type)))
+
+    def ints(self, values: Sequence[int]) -> Tensor:
+        return self.constant(np.array(values, dtype=np.int64))
+
+    def cast(self, x: Tensor, data_type: str | DataType) -> Tensor:
+        target = str(data_type)
+        if x.data_type == target:
+            return x
+        return self.op("Cast", x, data_type=target, to=target)
+
+    def reshape(self, x: Tensor, shape: Shape) -> Tensor:
+        if x.shape == tuple(shape):
+            return x
+        return self.op("Reshape", x, self.ints(shape), shape=tuple(shape))
+
+    def transpose(self, x: Tensor, permutation: Sequence[int]) -> Tensor:
+        if list(permutation) == list(range(x.rank)):
+            return x
+        return self.op("Transpose", x, shape=tuple(x.shape[p] for p in permutation), perm=list(permutation))
+
+    def constant_value(self, x: Tensor) -> np.ndarray[Any, Any] | None:
+        return self.graph.initializers.get(x.name)

@@ -1,0 +1,163 @@
+"""OnnxGraph <-> onnx.ModelProto <-> files: the only module of the converter that needs the ``onnx`` package."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from ..errors import ModelError
+from .model import WEIGHTS_LOCATION, OnnxModel, TensorSpec
+from .onnx_graph import IR_VERSION, OPSET, OnnxGraph
+
+PROTOBUF_LIMIT = 2**31 - 2**20
+INLINE_BYTES = 1024
+"""Initializers up to this size are written into the proto: shapes and scalars must be there for shape inference."""
+
+_ELEMENT_TYPES: dict[str, int] = {
+    name.lower(): number for name, number in TensorProto.DataType.items() if name != "UNDEFINED"
+}
+_ELEMENT_TYPES["float32"] = TensorProto.FLOAT
+_ELEMENT_TYPES["float64"] = TensorProto.DOUBLE
+_NAMES = {number: name for name, number in _ELEMENT_TYPES.items()}
+
+
+def element_type(data_type: str) -> int:
+    """ONNX's TensorProto.DataType number of an element type name such as "float32"."""
+    return _ELEMENT_TYPES[data_type]
+
+
+def element_type_name(number: int) -> str:
+    """The name of a TensorProto.DataType number: "float32", "bfloat16", "float8e4m3fn", ..."""
+    return _NAMES.get(number, f"unknown type {number}")
+
+
+def to_model(graph: OnnxGraph) -> OnnxModel:
+    """Serialize. Initializers above INLINE_BYTES stay out of the proto and are not copied."""
+    proto, weights = graph_to_proto(graph)
+    return OnnxModel(
+        proto=proto.SerializeToString(),
+        inputs=tuple(_spec(graph, name, value) for name, value in graph.inputs.items()),
+        outputs=tuple(_spec(graph, name, value) for name, value in graph.outputs.items()),
+        weights=weights,
+    )
+
+
+def graph_to_proto(graph: OnnxGraph) -> tuple[onnx.ModelProto, dict[str, np.ndarray[Any, Any]]]:
+    """The ModelProto, and the weights it refers to as external data of location ``pynn-weights``."""
+    model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="pynn")
+    model.opset_import.add(domain="", version=OPSET)
+    for domain in sorted({node.domain for node in graph.nodes if node.domain}):
+        model.opset_import.add(domain=domain, version=1)
+    proto = model.graph
+    proto.name = "pynn"
+    for side, values in ((proto.input, graph.inputs.values()), (proto.output, graph.outputs.values())):
+        for value in values:
+            tensor = graph.values[value]
+            side.append(onnx.helper.make_tensor_value_info(value, element_type(tensor.data_type), tensor.shape))
+    weights: dict[str, np.ndarray[Any, Any]] = {}
+    used = {name for node in graph.nodes for name in node.inputs}
+    for name, array in graph.initializers.items():
+        if name not in used:
+            continue
+        if array.nbytes <= INLINE_BYTES or array.dtype.itemsize * 8 > array.nbytes * 8:
+            proto.initializer.append(onnx.numpy_helper.from_array(np.asarray(array), name))
+            continue
+        weights[name] = array
+        tensor_proto = proto.initializer.add(name=name, data_type=element_type(array.dtype.name), dims=array.shape)
+        tensor_proto.data_location = TensorProto.EXTERNAL
+        tensor_proto.external_data.add(key="location", value=WEIGHTS_LOCATION)
+    for node in graph.nodes:
+        added = proto.node.add(op_type=node.op_type, input=node.inputs, output=node.outputs, name=node.name)
+        if node.domain:
+            added.domain = node.domain
+        for key, value in node.attributes.items():
+            if key == "to" and node.op_type == "Cast":
+                value = element_type(value)
+            added.attribute.append(_attribute(key, value))
+    return model, weights
+
+
+def _attribute(key: str, value: Any) -> onnx.AttributeProto:
+    if type(value) is int:
+        return onnx.AttributeProto(name=key, type=onnx.AttributeProto.INT, i=value)
+    if type(value) is float:
+        return onnx.AttributeProto(name=key, type=onnx.AttributeProto.FLOAT, f=value)
+    if isinstance(value, bool):
+        return onnx.AttributeProto(name=key, type=onnx.AttributeProto.INT, i=int(value))
+    if isinstance(value, (list, tuple)) and value and type(value[0]) is int:
+        return onnx.AttributeProto(name=key, type=onnx.AttributeProto.INTS, ints=value)
+    return onnx.helper.make_attribute(key, value)
+
+
+def _spec(graph: OnnxGraph, name: str, value: str) -> TensorSpec:
+    tensor = graph.values[value]
+    public = graph.carriers.get(name, tensor.data_type)
+    return TensorSpec(name, value, public, tensor.shape, tensor.data_type if public != tensor.data_type else "")
+
+
+def inline_weights(model: OnnxModel) -> onnx.ModelProto:
+    proto = onnx.load_model_from_string(model.proto)
+    for tensor in proto.graph.initializer:
+        if tensor.name in model.weights:
+            del tensor.external_data[:]
+            tensor.data_location = TensorProto.DEFAULT
+            tensor.CopyFrom(onnx.numpy_helper.from_array(model.weights[tensor.name], tensor.name))
+    return proto
+
+
+def write_model(model: OnnxModel, path: Path) -> Path:
+    if len(model.proto) + sum(w.nbytes for w in model.weights.values()) < PROTOBUF_LIMIT:
+        path.write_bytes(model.to_bytes())
+        return path
+    proto = onnx.load_model_from_string(model.proto)
+    data = path.with_name(path.name + ".data")
+    with data.open("wb") as file:
+        for tensor in proto.graph.initializer:
+            if tensor.name not in model.weights:
+                continue
+            array = model.weights[tensor.name]
+            file.write(b"\0" * (-file.tell() % 4096))
+            entries = {"location": data.name, "offset": str(file.tell()), "length": str(array.nbytes)}
+            del tensor.external_data[:]
+            for key, value in entries.items():
+                tensor.external_data.add(key=key, value=value)
+            file.write(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+    path.write_bytes(proto.SerializeToString())
+    return path
+
+
+def read_model(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> OnnxModel:
+    path: Path | None = None
+    if isinstance(source, onnx.ModelProto):
+        proto, data, where = source, source.SerializeToString(), "the ModelProto"
+    else:
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            data, where = bytes(source), f"{len(source)} bytes"
+        else:
+            path = Path(source)
+            data, where = path.read_bytes(), str(path)
+        try:
+            proto = onnx.load_model_from_string(data)
+        except Exception as error:
+            raise ModelError(f"{where} is not an ONNX model: {error}") from None
+    if not proto.graph.node and not proto.graph.output:
+        raise ModelError(f"{where} is not an ONNX model: it has neither nodes nor outputs")
+    initialized = {tensor.name for tensor in proto.graph.initializer}
+    inputs = tuple(_spec_of(info, where) for info in proto.graph.input if info.name not in initialized)
+    outputs = tuple(_spec_of(info, where) for info in proto.graph.output)
+    return OnnxModel(data, inputs, outputs, path=path)
+
+
+def _spec_of(info: onnx.ValueInfoProto, where: str) -> TensorSpec:
+    if not info.type.HasField("tensor_type"):
+        raise ModelError(f"{where}: {info.name!r} is not a tensor; sequences, maps and optionals are not supported")
+    tensor = info.type.tensor_type
+    shape = tuple(
+        dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim
+    )
+    return TensorSpec(info.name, info.name, element_type_name(tensor.elem_type), shape)
