@@ -5,5 +5,6 @@ from __future__ import annotations
 from .convert import lower_graph, to_onnx
 from .model import OnnxModel, TensorSpec
 from .onnx_graph import OPSET, OnnxGraph, OnnxNode
+from .passes import backend_passes
 
-__all__ = ["OPSET", "OnnxGraph", "OnnxModel", "OnnxNode", "TensorSpec", "lower_graph", "to_onnx"]
+__all__ = ["OPSET", "OnnxGraph", "OnnxModel", "OnnxNode", "TensorSpec", "backend_passes", "lower_graph", "to_onnx"]

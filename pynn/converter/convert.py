@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from ..graph import Graph
 from ..ops.registry import operators
 from .model import OnnxModel
 from .onnx_graph import GraphEmitter, OnnxGraph, OnnxNode
+from .passes import Pass, run_passes
 from .serialize import to_model
 
 _MAX_NAME = 512
 """TensorRT refuses names of 4096 bytes; this leaves room for suffixes in four-byte characters."""
 
 
-def to_onnx(graph: Graph) -> OnnxModel:
-    """The graph as an ONNX model, without any back end's rewrites: standard ONNX that any runtime takes."""
-    return to_model(lower_graph(graph))
+def to_onnx(graph: Graph, passes: Iterable[Pass] = ()) -> OnnxModel:
+    """The graph as an ONNX model: standard ONNX that any runtime takes.
+
+    ``passes`` rewrite it for one back end (``backend_passes("onnxruntime", "1.32.0")``); ``OnnxModel.rewrites`` keeps what
+    each of them changed.
+    """
+    onnx_graph = lower_graph(graph)
+    rewrites = run_passes(onnx_graph, passes)
+    return replace(to_model(onnx_graph), rewrites=rewrites)
 
 
 def lower_graph(graph: Graph) -> OnnxGraph:

@@ -15,6 +15,8 @@ from ..errors import ModelError
 if TYPE_CHECKING:
     import onnx
 
+    from .passes import PassRecord
+
 WEIGHTS_LOCATION = "pynn-weights"
 """External-data location of initializers that live in ``OnnxModel.weights``, not in a file."""
 
@@ -65,7 +67,7 @@ class OnnxModel:
 
     ``proto`` is the serialized ModelProto. Large initializers of converted graphs are not inside: they are external data
     with location ``pynn-weights``, found in ``weights`` by name, so that no back end copies them more than once.
-    ``path`` is where a model file came from (its own external data is beside it).
+    ``path`` is where a model file came from (its own external data is beside it). ``rewrites`` is what passes changed.
     """
 
     proto: bytes
@@ -73,6 +75,7 @@ class OnnxModel:
     outputs: tuple[TensorSpec, ...]
     weights: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     path: Path | None = None
+    rewrites: tuple[PassRecord, ...] = ()
 
     def __repr__(self) -> str:
         size = len(self.proto) + sum(w.nbytes for w in self.weights.values())

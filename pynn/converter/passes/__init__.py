@@ -1,0 +1,148 @@
+"""Passes: named rewrites of an OnnxGraph, each answering a limit of one back end's library.
+
+Lowerings emit standard ONNX. What a library cannot take, or computes outside the tolerance, is changed here and nowhere else.
+A pass is a function ``OnnxGraph -> None`` whose docstring's first paragraph says which limit of which library and versions it
+answers. ``rewrite`` is the usual way to write one; ``run_passes`` runs a list and keeps a record of what each one changed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...ops.emitter import Tensor
+from ..onnx_graph import GraphEmitter, OnnxGraph, OnnxNode
+
+__all__ = ["Pass", "PassRecord", "Rewriter", "Rule", "backend_passes", "graph_pass", "rewrite", "run_passes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A named rewrite; ``limit`` is its function's docstring."""
+
+    name: str
+    run: Callable[[OnnxGraph], None]
+
+    @property
+    def limit(self) -> str:
+        return self.run.__doc__ or ""
+
+
+def graph_pass(function: Callable[[OnnxGraph], None]) -> Pass:
+    """Decorator: the function as a Pass of the same name. A docstring is required."""
+    if not function.__doc__:
+        raise ValueError(f"pass {function.__name__} has no docstring: say which library limit it answers")
+    return Pass(function.__name__, function)
+
+
+@dataclass(frozen=True, slots=True)
+class PassRecord:
+    """What one pass did: by origin (WebNN operator and label), the ONNX nodes that went and those that came."""
+
+    name: str
+    changed: Mapping[str, tuple[Mapping[str, int], Mapping[str, int]]]
+
+    def __str__(self) -> str:
+        def side(counts: Mapping[str, int]) -> str:
+            return " ".join(op if n == 1 else f"{n}x{op}" for op, n in counts.items()) or "nothing"
+
+        lines = [f"{origin}: {side(gone)} -> {side(new)}" for origin, (gone, new) in self.changed.items()]
+        return f"{self.name}: " + ("; ".join(lines) if lines else "nothing to do")
+
+
+def run_passes(graph: OnnxGraph, passes: Iterable[Pass]) -> tuple[PassRecord, ...]:
+    """Run the passes in order on ``graph``, in place; one record for each that changed a node."""
+    records = []
+    for one in passes:
+        before = {id(node): (node, _signature(node)) for node in graph.nodes}
+        one.run(graph)
+        after = {id(node): node for node in graph.nodes}
+        changed: dict[str, tuple[Counter[str], Counter[str]]] = {}
+        for key, (node, signature) in before.items():
+            if key not in after or _signature(node) != signature:
+                changed.setdefault(node.origin, (Counter(), Counter()))[0][signature[0]] += 1
+        for key, node in after.items():
+            if key not in before or _signature(node) != before[key][1]:
+                changed.setdefault(node.origin, (Counter(), Counter()))[1][node.op_type] += 1
+        if changed:
+            records.append(PassRecord(one.name, changed))
+    return tuple(records)
+
+
+def _signature(node: OnnxNode) -> tuple[str, tuple[str, ...], tuple[str, ...], str]:
+    return node.op_type, tuple(node.inputs), tuple(node.outputs), str(node.attributes)
+
+
+class Rewriter(GraphEmitter):
+    """The Emitter of lowerings, for passes: ``value`` finds a node's inputs, ``op`` and friends emit in the node's place."""
+
+    def at(self, node: OnnxNode) -> None:
+        self._base, self._origin = node.name, node.origin
+
+    def value(self, name: str) -> Tensor:
+        return self.graph.values[name]
+
+    def inputs(self, node: OnnxNode) -> list[Tensor | None]:
+        """The node's inputs; None for an absent optional one."""
+        return [self.graph.values[name] if name else None for name in node.inputs]
+
+    def array(self, name: str) -> np.ndarray[Any, Any] | None:
+        """The value of an initializer, else None."""
+        return self.graph.initializers.get(name)
+
+
+Rule = Callable[[Rewriter, OnnxNode], "Tensor | Sequence[Tensor | None] | None"]
+"""Emit a node's replacement and return the new outputs in the old order (None for an unused one); return None, with nothing
+emitted, to keep the node."""
+
+
+def rewrite(graph: OnnxGraph, rule: Rule, *, retype: bool = False) -> None:
+    """Offer every node to ``rule``, in order. Replaced outputs keep their names, so that readers and public names stay.
+
+    A replacement has the old output's type and shape, unless ``retype``: then the new type is recorded in ``values`` (and the
+    pass sees to the readers and to ``carriers``).
+    """
+    rewriter = Rewriter(graph)
+    old, graph.nodes = graph.nodes, []
+    for node in old:
+        first = len(graph.nodes)
+        rewriter.at(node)
+        results = rule(rewriter, node)
+        if results is None:
+            assert len(graph.nodes) == first, f"{node!r}: a rule emitted nodes but returned None"
+            graph.nodes.append(node)
+            continue
+        listed = [results] if isinstance(results, Tensor) else list(results)
+        made = {name for n in graph.nodes[first:] for name in n.outputs}
+        rename: dict[str, str] = {}
+        for name, result in zip(node.outputs, listed, strict=True):
+            if not name or result is None:
+                continue
+            was = graph.values[name]
+            same = result.shape == was.shape and (retype or result.data_type == was.data_type)
+            assert same, f"{node!r}: replaced {was!r} by {result!r}"
+            if result.name not in made or result.name in rename:
+                result = rewriter.op("Identity", result)
+            rename[result.name] = name
+            del graph.values[result.name]
+            graph.values[name] = Tensor(name, result.data_type, result.shape)
+        for new in graph.nodes[first:]:
+            new.inputs = [rename.get(x, x) for x in new.inputs]
+            new.outputs = [rename.get(x, x) for x in new.outputs]
+
+
+def backend_passes(backend: str, version: str) -> tuple[Pass, ...]:
+    """The passes for a back end ("onnxruntime", "tensorrt") and the version of its library ("1.32.0", "1.6.1.120")."""
+    if backend == "onnxruntime":
+        from . import ort_passes
+
+        return ort_passes.passes_for(version)
+    if backend == "tensorrt":
+        from . import tensorrt_passes
+
+        return tensorrt_passes.passes_for(version)
+    raise ValueError(f"no passes are known for back end {backend!r}")
