@@ -120,3 +120,14 @@ class FeatureNotSupportedError(TensorRTError, NotSupportedError):
 
 class ForkError(PynnError):
     """A native handle made before ``fork`` was used in the child: CUDA does not survive a fork."""
+
+
+# -- warnings -------------------------------------------------------------------------------
+
+
+class PynnWarning(UserWarning):
+    """Base of all pynn warnings."""
+
+
+class FallbackWarning(PynnWarning):
+    """Another back end than the preferred one is used, and the user did not ask for it."""

@@ -13,10 +13,13 @@ from typing_extensions import Self
 
 from ..converter.model import OnnxModel, TensorSpec
 from ..errors import InputError, InvalidStateError
+from ..types import ALL_TYPES, DataType
+from .report import BackendReport
+from .shapes import Range, ShapeRange, ShapeRules, check_shape
+
+__all__ = ["Array", "Backend", "CompileOptions", "Executable", "OperatorLimits", "Probe", "ShapeRange"]
 
 Array = np.ndarray[Any, Any]
-ShapeRange = int | tuple[int, int, int]
-"""One size, or (min, opt, max)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +61,26 @@ class Executable(ABC):
     outputs: tuple[TensorSpec, ...]
     notes: tuple[str, ...] = ()
     """Decisions the user should know of: an assumed batch size, why CUDA graphs are off."""
+    report: BackendReport | None = None
+    """Why this back end was taken."""
 
-    def __init__(self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
+    def __init__(
+        self,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+        ranges: Mapping[str, tuple[Range | None, ...]] | None = None,
+    ) -> None:
+        """``ranges``, from ``resolve_shapes``, limits the sizes of dynamic dimensions at run."""
         self.inputs = inputs
         self.outputs = outputs
-        self._by_name = {spec.name: (spec, spec.numpy) for spec in inputs}
         self._closed = False
+        self._plan = tuple((spec.name, spec.numpy, spec.shape if spec.is_static else None, spec) for spec in inputs)
+        self._rules = None if all(spec.is_static for spec in inputs) else ShapeRules(inputs, ranges)
+        self._seen_shapes: dict[tuple[tuple[int, ...], ...], None] = {}
 
     @abstractmethod
     def _run(self, arrays: dict[str, Array], out: Mapping[str, Array] | None) -> dict[str, Array]:
-        """Run with checked inputs."""
+        """Run with checked inputs, a fresh dict that may be kept or changed, and checked ``out`` arrays."""
 
     @abstractmethod
     def _close(self) -> None: ...
@@ -80,44 +93,88 @@ class Executable(ABC):
     def run(self, inputs: Mapping[str, Array], *, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """Run once. ``out`` receives results in the caller's C-contiguous arrays (those it names).
 
-        Raises InputError for a missing, extra, wrong-dtype or wrong-shape array (naming the tensor), InvalidStateError
-        after ``close``, ExecutionError when the back end fails.
+        Raises InputError for a missing, extra, wrong-dtype, wrong-shape or non-contiguous array (naming the tensor),
+        InvalidStateError after ``close``, ExecutionError when the back end fails.
         """
         if self._closed:
             raise InvalidStateError("this executable is closed")
-        return self._run(self.check_inputs(inputs), out)
+        arrays = self.check_inputs(inputs)
+        if out is not None:
+            self.check_out(out)
+        return self._run(arrays, out)
 
     def check_inputs(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The arrays, C-contiguous and in native byte order, after every check."""
+        """The arrays by name, after every check, C-contiguous and of exactly the dtype that the model has."""
         checked: dict[str, Array] = {}
-        for name, (spec, dtype) in self._by_name.items():
-            try:
+        try:
+            for name, dtype, shape, spec in self._plan:
                 array = inputs[name]
-            except KeyError:
-                raise InputError(f"input {name!r} is missing; expected {_listing(self.inputs)}", tensor=name) from None
-            if type(array) is not np.ndarray:
-                array = self._coerce(spec, dtype, array)
-            if array.dtype is not dtype and array.dtype != dtype:
-                raise InputError(
-                    f"input {name!r} is {array.dtype}, expected {spec.data_type}; convert it with astype()", tensor=name
-                )
-            if array.shape != spec.shape:
-                _check_shape(spec, array.shape)
-            checked[name] = array if array.flags.c_contiguous else np.ascontiguousarray(array)
+                if (
+                    type(array) is not np.ndarray
+                    or array.dtype is not dtype
+                    or array.shape != shape
+                    or not array.flags.c_contiguous
+                ):
+                    array = self._admit(spec, dtype, array)
+                checked[name] = array
+        except KeyError:
+            raise InputError(f"input {name!r} is missing; expected {_listing(self.inputs)}", tensor=name) from None
+        except TypeError as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"inputs must map names to arrays, got {type(inputs).__name__}") from None
         if len(inputs) != len(checked):
-            extra = sorted(set(inputs) - set(checked))
-            raise InputError(f"unknown input {extra[0]!r}; expected {_listing(self.inputs)}", tensor=str(extra[0]))
+            extra = sorted(map(str, set(inputs) - set(checked)))
+            raise InputError(f"unknown input {extra[0]!r}; expected {_listing(self.inputs)}", tensor=extra[0])
+        if self._rules is not None:
+            shapes = tuple([array.shape for array in checked.values()])
+            if shapes not in self._seen_shapes:
+                self._rules.check({name: array.shape for name, array in checked.items()})
+                if len(self._seen_shapes) < 256:
+                    self._seen_shapes[shapes] = None
         return checked
 
     @staticmethod
-    def _coerce(spec: TensorSpec, dtype: np.dtype[Any], value: object) -> Array:
-        array = np.asarray(value)
-        if isinstance(value, (int, float, bool, list, tuple)):
+    def _admit(spec: TensorSpec, dtype: np.dtype[Any], value: object) -> Array:
+        """The slow way in: numbers and lists, strings, subclasses of ndarray; or the error."""
+        name = spec.name
+        if isinstance(value, np.ndarray):
+            array = value
+        elif isinstance(value, (int, float, bool, list, tuple)):
             try:
-                return np.asarray(value, dtype=dtype)
+                array = np.asarray(value, dtype=dtype)
             except (TypeError, ValueError, OverflowError) as error:
-                raise InputError(f"input {spec.name!r}: {error}", tensor=spec.name) from None
+                raise InputError(f"input {name!r}: {error}", tensor=name) from None
+        else:
+            array = np.asarray(value)
+        if spec.data_type == "string" and array.dtype.kind in "UT":
+            array = array.astype(object)
+        if array.dtype != dtype:
+            hint = f"convert it with astype({spec.data_type!r})" if spec.data_type != "string" else "pass str objects"
+            raise InputError(f"input {name!r} is {array.dtype}, expected {spec.data_type}; {hint}", tensor=name)
+        check_shape(spec, array.shape)
+        if not array.flags.c_contiguous:
+            raise InputError(
+                f"input {name!r} is not C-contiguous (strides {array.strides}); pass numpy.ascontiguousarray(...) of it",
+                tensor=name,
+            )
         return array
+
+    def check_out(self, out: Mapping[str, Array]) -> None:
+        """Raise InputError unless every array of ``out`` can take the result of its name."""
+        specs = {spec.name: spec for spec in self.outputs}
+        for name, array in out.items():
+            spec = specs.get(name)
+            if spec is None:
+                raise InputError(f"out: there is no output {name!r}; outputs: {_listing(self.outputs)}", tensor=str(name))
+            if not isinstance(array, np.ndarray):
+                raise InputError(f"out {name!r} must be a numpy array, got {type(array).__name__}", tensor=name)
+            if array.dtype != spec.numpy:
+                raise InputError(f"out {name!r} is {array.dtype}, expected {spec.data_type}", tensor=name)
+            check_shape(spec, array.shape, "out")
+            if not array.flags.c_contiguous or not array.flags.writeable:
+                fault = "read-only" if array.flags.c_contiguous else "not C-contiguous"
+                raise InputError(f"out {name!r} is {fault}; pass a writable array made with numpy.empty", tensor=name)
 
     def close(self) -> None:
         """Give everything back. Idempotent."""
@@ -133,15 +190,21 @@ class Executable(ABC):
 
 
 def _listing(specs: Sequence[TensorSpec]) -> str:
-    return ", ".join(map(str, specs)) or "no inputs"
+    return ", ".join(map(str, specs)) or "none"
 
 
-def _check_shape(spec: TensorSpec, shape: tuple[int, ...]) -> None:
-    ok = len(shape) == len(spec.shape) and all(
-        not isinstance(want, int) or want == got for want, got in zip(spec.shape, shape, strict=True)
-    )
-    if not ok:
-        raise InputError(f"input {spec.name!r} has shape {list(shape)}, expected {spec}", tensor=spec.name)
+@dataclass(frozen=True)
+class OperatorLimits:
+    """What a back end takes beyond its passes' help: the source of ``op_support_limits``.
+
+    ``unsupported`` lists data types that fail, by WebNN operator name and operand name ("" for the operator as a whole).
+    """
+
+    max_rank: int
+    max_tensor_byte_length: int
+    preferred_input_layout: str = "nchw"
+    data_types: frozenset[DataType] = ALL_TYPES
+    unsupported: Mapping[tuple[str, str], frozenset[DataType]] = field(default_factory=dict)
 
 
 class Backend(ABC):
@@ -151,8 +214,19 @@ class Backend(ABC):
 
     @abstractmethod
     def probe(self) -> tuple[Probe, ...]:
-        """Every candidate in order of preference, with its verdict. Never raises."""
+        """Every candidate in order of preference, with its verdict. Never raises.
+
+        ``details["version"]`` of a usable candidate is its library's version: passes are chosen by it.
+        """
 
     @abstractmethod
     def compile(self, model: OnnxModel, options: CompileOptions) -> Executable:
         """Raises UnsupportedModelError when the library refuses the model, BackendUnavailableError without a candidate."""
+
+    def version(self) -> str:
+        """The version of the library that ``compile`` uses; "" when there is none."""
+        return next((str(probe.details.get("version", "")) for probe in self.probe() if probe.usable), "")
+
+    def limits(self) -> OperatorLimits:
+        """What the library takes, after this back end's passes."""
+        return OperatorLimits(max_rank=8, max_tensor_byte_length=2**31 - 1)

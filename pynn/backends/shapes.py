@@ -1,0 +1,134 @@
+"""Sizes of dynamic dimensions: what ``shapes=`` allows, resolved against a model's inputs, and checked at run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..converter.model import TensorSpec
+from ..errors import InputError, ValidationError
+from ..types import MAX_DIMENSION
+
+ShapeRange = int | tuple[int, int, int]
+"""One size, or (min, opt, max)."""
+
+Range = tuple[int, int, int]
+
+
+def resolve_shapes(
+    inputs: Sequence[TensorSpec], shapes: Mapping[str, ShapeRange | Sequence[ShapeRange]]
+) -> dict[str, tuple[Range | None, ...]]:
+    """By input name, the (min, opt, max) of each dimension; None for a dynamic one that ``shapes`` says nothing about.
+
+    A key of ``shapes`` is an input's name (its whole shape) or the name of a symbolic dimension (one size). Equal symbols
+    are equal sizes, so a symbol that one input's shape fixes is fixed everywhere. Raises ValidationError for an unknown
+    key, a rank that differs, a range out of order, and sizes that contradict the model or each other.
+    """
+    by_name = {spec.name: spec for spec in inputs}
+    symbols: dict[str, Range] = {}
+    direct: dict[str, list[Range]] = {}
+    known_symbols = {dim for spec in inputs for dim in spec.shape if isinstance(dim, str)}
+    for key, value in shapes.items():
+        spec = by_name.get(key)
+        if spec is not None and not isinstance(value, int):
+            direct[key] = _whole_shape(spec, value, symbols)
+        elif key in known_symbols:
+            _tie(symbols, key, _range(f"shapes[{key!r}]", value))
+        else:
+            dynamic = ", ".join(map(repr, sorted(known_symbols))) or "none"
+            listing = ", ".join(map(str, inputs)) or "none"
+            raise ValidationError(
+                f"shapes names {key!r}, which is neither an input nor a symbolic dimension; inputs: {listing}; "
+                f"symbolic dimensions: {dynamic}"
+            )
+    resolved: dict[str, tuple[Range | None, ...]] = {}
+    for spec in inputs:
+        given = direct.get(spec.name)
+        resolved[spec.name] = tuple(_one(dim, symbols, given[i] if given else None) for i, dim in enumerate(spec.shape))
+    return resolved
+
+
+def _one(dim: int | str | None, symbols: Mapping[str, Range], given: Range | None) -> Range | None:
+    if isinstance(dim, int):
+        return (dim, dim, dim)
+    return symbols.get(dim) if isinstance(dim, str) else given
+
+
+def _whole_shape(spec: TensorSpec, value: object, symbols: dict[str, Range]) -> list[Range]:
+    where = f"shapes[{spec.name!r}]"
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != len(spec.shape):
+        raise ValidationError(f"{where} must be {len(spec.shape)} sizes, one for each dimension of {spec}; got {value!r}")
+    ranges = []
+    for i, (dim, size) in enumerate(zip(spec.shape, value, strict=True)):
+        one = _range(f"{where}[{i}]", size)
+        if isinstance(dim, int) and one != (dim, dim, dim):
+            raise ValidationError(f"{where}[{i}] is {_text(one)}, but the model fixes that dimension to {dim} ({spec})")
+        if isinstance(dim, str):
+            _tie(symbols, dim, one)
+        ranges.append(one)
+    return ranges
+
+
+def _tie(symbols: dict[str, Range], symbol: str, one: Range) -> None:
+    known = symbols.setdefault(symbol, one)
+    if known != one:
+        raise ValidationError(f"shapes gives dimension {symbol!r} both {_text(known)} and {_text(one)}; equal names are equal")
+
+
+def _range(where: str, value: object) -> Range:
+    sizes = value if isinstance(value, (tuple, list)) else (value, value, value)
+    if len(sizes) != 3 or not all(type(n) is int and 1 <= n <= MAX_DIMENSION for n in sizes):
+        raise ValidationError(f"{where} must be a size of at least 1 or (min, opt, max), got {value!r}")
+    low, best, high = sizes
+    if not low <= best <= high:
+        raise ValidationError(f"{where}: {tuple(sizes)} is not in order min <= opt <= max")
+    return low, best, high
+
+
+def _text(one: Range) -> str:
+    return str(one[0]) if one[0] == one[2] else f"{one[0]}..{one[2]} (best {one[1]})"
+
+
+class ShapeRules:
+    """Checks the shapes of one call: ranks, fixed sizes, ranges, and equal symbols being equal."""
+
+    def __init__(
+        self, inputs: Sequence[TensorSpec], resolved: Mapping[str, tuple[Range | None, ...]] | None = None
+    ) -> None:
+        self._specs = {spec.name: spec for spec in inputs}
+        self._ranges = resolved or {}
+
+    def check(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+        """The size of each symbol. Raises InputError naming the input and the dimension."""
+        symbols: dict[str, tuple[int, str]] = {}
+        for name, shape in shapes.items():
+            spec = self._specs[name]
+            check_shape(spec, shape)
+            ranges = self._ranges.get(name)
+            for i, (dim, size) in enumerate(zip(spec.shape, shape, strict=True)):
+                allowed = ranges[i] if ranges else None
+                if allowed is not None and not allowed[0] <= size <= allowed[2]:
+                    called = f" ({dim!r})" if isinstance(dim, str) else ""
+                    raise InputError(
+                        f"input {name!r}: dimension {i}{called} is {size}, outside the compiled {_text(allowed)}; "
+                        f"compile with shapes that include it",
+                        tensor=name,
+                    )
+                if isinstance(dim, str):
+                    known, first = symbols.setdefault(dim, (size, name))
+                    if known != size:
+                        raise InputError(
+                            f"input {name!r}: dimension {i} ({dim!r}) is {size}, but input {first!r} has {known} there",
+                            tensor=name,
+                        )
+        return {symbol: size for symbol, (size, _) in symbols.items()}
+
+
+def check_shape(spec: TensorSpec, shape: tuple[int, ...], side: str = "input") -> None:
+    """Raise InputError unless rank and fixed sizes are the spec's."""
+    if len(shape) != len(spec.shape) or any(dim != size for dim, size in _fixed(spec, shape)):
+        raise InputError(f"{side} {spec.name!r} has shape {list(shape)}, expected {spec}", tensor=spec.name)
+
+
+def _fixed(spec: TensorSpec, shape: tuple[int, ...]) -> Iterator[tuple[int, Any]]:
+    return ((dim, size) for dim, size in zip(spec.shape, shape, strict=True) if isinstance(dim, int))
