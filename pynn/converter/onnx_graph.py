@@ -81,6 +81,7 @@ class GraphEmitter:
         self.graph = graph
         self._tensors: dict[int, Tensor] = {}
         self._shared: dict[tuple[str, Shape, bytes], Tensor] = {}
+        self._folded: dict[tuple[str, str, Shape], Tensor] = {}
         self._base = ""
         self._origin = ""
         self._counts: dict[str, int] = {}
@@ -206,12 +207,26 @@ class GraphEmitter:
     def reshape(self, x: Tensor, shape: Shape) -> Tensor:
         if x.shape == tuple(shape):
             return x
+        if x.name in self.graph.initializers:
+            return self._derived(x, "reshape", shape)
         return self.op("Reshape", x, self.ints(shape), shape=tuple(shape))
 
     def transpose(self, x: Tensor, permutation: Sequence[int]) -> Tensor:
         if list(permutation) == list(range(x.rank)):
             return x
+        if x.name in self.graph.initializers:
+            return self._derived(x, "transpose", permutation)
         return self.op("Transpose", x, shape=tuple(x.shape[p] for p in permutation), perm=list(permutation))
+
+    def _derived(self, x: Tensor, how: str, argument: Sequence[int]) -> Tensor:
+        """A constant reshaped or transposed here and now, once for all its users."""
+        key = (x.name, how, tuple(argument))
+        found = self._folded.get(key)
+        if found is None:
+            value = self.graph.initializers[x.name]
+            made = value.reshape(argument) if how == "reshape" else np.ascontiguousarray(value.transpose(argument))
+            found = self._folded[key] = self.constant(made)
+        return found
 
     def constant_value(self, x: Tensor) -> np.ndarray[Any, Any] | None:
         return self.graph.initializers.get(x.name)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, cast
 
 import numpy as np
+from typing_extensions import TypeGuard
 
 from ..errors import ValidationError
 from ..graph import InputValue, Operand
 from ..types import MAX_DIMENSION, DataType, OperandDescriptor, Shape, cast_number, is_uint
 from .registry import Operator, Param
 
+_MAX_FLOAT = sys.float_info.max
 _BIDI = {c: f"\\u{c:04x}" for c in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 _UNPRINTABLE = {c: f"\\x{c:02x}" for c in (*range(0x20), 0x7F)} | _BIDI
 
@@ -24,6 +27,10 @@ def sanitize(text: str) -> str:
 
 def _describe(value: object) -> str:
     return f"a {type(value).__name__}" if isinstance(value, np.ndarray) else repr(value)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
 class Call:
@@ -130,11 +137,15 @@ class Call:
         self.attributes[name] = result = tuple(int(v) for v in values)
         return result
 
-    def finite(self, name: str) -> float:
+    def finite(self, name: str, data_type: DataType | None = None) -> float:
+        """A finite number; with ``data_type`` rounded to it by the spec's cast rule."""
         value = self.attributes[name]
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not math.isfinite(value):
+        result = float(value) if _is_number(value) and abs(value) <= _MAX_FLOAT else math.nan
+        if not math.isfinite(result):
             self.fail(f"{name} must be a finite number, got {value!r}")
-        self.attributes[name] = result = float(value)
+        if data_type is not None:
+            result = float(cast_number(result, data_type))
+        self.attributes[name] = result
         return result
 
     def number(self, name: str, data_type: DataType) -> np.generic | None:
@@ -142,9 +153,9 @@ class Call:
         value = self.attributes[name]
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        if not _is_number(value):
             self.fail(f"{name} must be a number, got {value!r}")
-        self.attributes[name] = result = cast_number(value, data_type)  # type: ignore[arg-type]
+        self.attributes[name] = result = cast_number(value, data_type)
         return result
 
     def enum(self, name: str, *values: str) -> str:

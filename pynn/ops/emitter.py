@@ -68,7 +68,7 @@ class Emitter(Protocol):
         """An initializer. Equal small ones are shared."""
         ...
 
-    # Shorthands: each emits nothing when there is nothing to do.
+    # Shorthands: each emits nothing when there is nothing to do; reshape and transpose change a constant on the host.
 
     def scalar(self, value: float | np.generic, data_type: str | DataType) -> Tensor:
         """A rank-0 constant."""
