@@ -1,0 +1,68 @@
+#include "diagnosis.h"
+
+#include <algorithm>
+
+#include "../include/pynn_trt.h"
+
+namespace pynn {
+namespace {
+
+constexpr int32_t kWarning = 2;
+
+bool contains(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
+
+// Logged by the way on every machine without a GPU: a reason only if nothing else is given.
+bool is_missing_gpu_noise(const std::string& text) {
+  return contains(text, "catchCudaError") && contains(text, "cudaError 35");
+}
+
+struct Rule {
+  int32_t status;
+  const char* all[2];
+};
+
+// In this order; a text must contain every part.
+constexpr Rule kRules[] = {
+    {PYNN_TRT_PLAN_INVALID, {"magicTag", ""}},
+    {PYNN_TRT_PLAN_INVALID, {"Serialization assertion", ""}},
+    {PYNN_TRT_DEVICE_UNSUPPORTED, {"compute capability", "not supported"}},
+    {PYNN_TRT_DEVICE_UNSUPPORTED, {"compute capability", "unsupported"}},
+    {PYNN_TRT_DEVICE_UNSUPPORTED, {"Compute Capability", "not supported"}},
+    {PYNN_TRT_DEVICE_UNSUPPORTED, {"cannot run on this GPU", ""}},
+    {PYNN_TRT_DEVICE_UNSUPPORTED, {"cudaError 35", ""}},
+    {PYNN_TRT_DEVICE_UNSUPPORTED, {"CUDA driver version is insufficient", ""}},
+    {PYNN_TRT_DEVICE_UNSUPPORTED, {"CUDA initialization failure", ""}},
+    {PYNN_TRT_DEVICE_UNSUPPORTED, {"no CUDA-capable device", ""}},
+    {PYNN_TRT_DEVICE_OUT_OF_MEMORY, {"out of memory", ""}},
+    {PYNN_TRT_DEVICE_OUT_OF_MEMORY, {"OutOfMemory", ""}},
+    {PYNN_TRT_DEVICE_OUT_OF_MEMORY, {"insufficient memory", ""}},
+};
+
+bool applies(const Rule& rule, int32_t otherwise, const std::string& text) {
+  // "Serialization" is also said of timing caches and while building.
+  if (rule.status == PYNN_TRT_PLAN_INVALID && otherwise != PYNN_TRT_PLAN_INVALID) return false;
+  return contains(text, rule.all[0]) && contains(text, rule.all[1]);
+}
+
+}  // namespace
+
+std::vector<std::string> essence(const std::vector<LogLine>& lines) {
+  bool errors = std::any_of(lines.begin(), lines.end(), [](auto& line) { return line.severity < kWarning; });
+  std::vector<std::string> texts;
+  std::vector<std::string> noise;
+  for (const LogLine& line : lines) {
+    if (errors && line.severity >= kWarning) continue;
+    auto& list = is_missing_gpu_noise(line.text) ? noise : texts;
+    if (std::find(list.begin(), list.end(), line.text) == list.end()) list.push_back(line.text);
+  }
+  return texts.empty() ? noise : texts;
+}
+
+int32_t classify(int32_t otherwise, const std::vector<std::string>& texts) {
+  for (const Rule& rule : kRules)
+    for (const std::string& text : texts)
+      if (applies(rule, otherwise, text)) return rule.status;
+  return otherwise;
+}
+
+}  // namespace pynn

@@ -1,0 +1,22 @@
+// What TensorRT logged during a failing call, made into a status and one readable text.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace pynn {
+
+struct LogLine {
+  int32_t severity = 0;
+  uint64_t sequence = 0;
+  std::string text;
+};
+
+// The lines that say something: errors if there are any, else warnings; no repetitions, no boilerplate.
+std::vector<std::string> essence(const std::vector<LogLine>& lines);
+
+// The status that the texts prove, else `otherwise`.
+int32_t classify(int32_t otherwise, const std::vector<std::string>& texts);
+
+}  // namespace pynn

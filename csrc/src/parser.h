@@ -1,0 +1,38 @@
+// nvonnxparser::IParser.
+#pragma once
+
+#include "network.h"
+
+struct pynn_trt_parser_error_info;
+
+namespace pynn {
+
+class Parser {
+ public:
+  explicit Parser(std::shared_ptr<Network> network);
+
+  void set_flag(int32_t flag, bool on);
+  bool get_flag(int32_t flag) const;
+  void parse(const void* model, uint64_t size, const char* path);
+  void load_model(const void* model, uint64_t size, const char* path);
+  void load_initializer(const char* name, const void* data, uint64_t size);
+  void parse_loaded();
+  bool supports_model(const void* model, uint64_t size, const char* path, int64_t* subgraphs);
+  const int64_t* subgraph(int64_t index, bool* supported, int64_t* count) const;
+  bool supports_operator(const char* op_type) const;
+  int32_t error_count() const;
+  void describe_error(int32_t index, pynn_trt_parser_error_info* info) const;
+
+ private:
+  const abi::Abi& abi() const { return network_->abi(); }
+  const abi::Parser* native() const { return native_.get(); }
+  // What the next call reports must be its own.
+  void start(const void* model, uint64_t size);
+  Failure failure(const LogScope& log, const std::string& what) const;
+
+  std::shared_ptr<Network> network_;
+  std::shared_ptr<abi::Parser> native_;
+  bool loaded_ = false;
+};
+
+}  // namespace pynn

@@ -1,0 +1,235 @@
+#include "runner.h"
+
+#include <cstring>
+
+#include "handle.h"
+#include "native.h"
+
+namespace pynn {
+namespace {
+
+// Whatever was sent before a failure still reads and writes the caller's buffers.
+class Drain {
+ public:
+  Drain(const Driver& driver, void* stream) : driver_(driver), stream_(stream) {}
+  ~Drain() {
+    if (armed_) driver_.stream_synchronize(stream_);
+  }
+  void disarm() { armed_ = false; }
+
+ private:
+  const Driver& driver_;
+  void* stream_;
+  bool armed_ = true;
+};
+
+bool is_power_of_two(uint64_t number) { return (number & (number - 1)) == 0; }
+
+}  // namespace
+
+Runner::Runner(std::shared_ptr<Context> context, const pynn_trt_runner_options& options,
+               const pynn_trt_binding* bindings, int32_t count)
+    : context_(std::move(context)),
+      driver_(Driver::get()),
+      stream_(reinterpret_cast<void*>(static_cast<uintptr_t>(options.stream))),
+      cuda_context_(options.cuda_context),
+      block_(options.block != 0),
+      want_graph_(options.use_cuda_graph != 0),
+      revision_(context_->revision()) {
+  for (int32_t i = 0; i < count; ++i) add(read_struct(element(bindings, i), "bindings[]"));
+  require_complete();
+  no_graph_reason_ = want_graph_ ? "not captured yet: the first run is a plain one" : "not asked for";
+  CurrentContext current(driver_, cuda_context_);
+  driver_.check(current.result(), "make the CUDA context current");
+  if (block_) {
+    void* event = nullptr;
+    driver_.check(driver_.event_create(&event, Driver::kEventBlockingSync | Driver::kEventDisableTiming),
+                  "create an event");
+    event_ = Resource(event, Destroy{driver_.event_destroy});
+  }
+  bind();
+}
+
+Runner::~Runner() {
+  if (context_->bound_by() == this) context_->set_bound_by(nullptr);
+  CurrentContext current(driver_, cuda_context_);
+  if (current.result() == Driver::kSuccess) {
+    graph_.reset();
+    event_.reset();
+  } else {
+    // The CUDA context is gone, and these with it.
+    (void)graph_.release();
+    (void)event_.release();
+  }
+}
+
+void Runner::add(const pynn_trt_binding& binding) {
+  const char* name = require_text(binding.name, "bindings[].name");
+  const Engine& engine = context_->engine();
+  engine.require_io(name);
+  bool is_output = binding.is_output != 0;
+  require(engine.is_input(name) != is_output, "'", name, "' is an ", is_output ? "input" : "output",
+          " of the engine, the binding says otherwise");
+  for (const auto* buffers : {&inputs_, &outputs_})
+    for (const Buffer& buffer : *buffers) require(buffer.name != name, "'", name, "' is bound twice");
+
+  abi::Dims shape = context_->tensor_shape(name);
+  bool known = true;
+  uint64_t count = 1;
+  for (int32_t i = 0; i < shape.rank; ++i) {
+    known = known && shape.d[i] >= 0;
+    count *= static_cast<uint64_t>(std::max<int64_t>(shape.d[i], 0));
+  }
+  require(known || is_output, "the shape of input '", name, "' is not set: ", shape_text(shape));
+  uint64_t needed = (count * static_cast<uint64_t>(engine.bits_per_component(name)) + 7) / 8;
+  require(!known || binding.bytes >= needed, "'", name, "' of shape ", shape_text(shape), " needs ", needed,
+          " bytes, the binding has ", binding.bytes);
+  require(binding.bytes == 0 || (binding.staging != nullptr && binding.device != 0), "'", name,
+          "' is bound to a NULL buffer");
+  (is_output ? outputs_ : inputs_)
+      .push_back({name, binding.staging, binding.device, static_cast<size_t>(binding.bytes), binding.mapped != 0});
+}
+
+void Runner::require_complete() const {
+  const Engine& engine = context_->engine();
+  for (int32_t i = 0, count = engine.io_count(); i < count; ++i) {
+    bool bound = false;
+    for (const auto* buffers : {&inputs_, &outputs_})
+      for (const Buffer& buffer : *buffers) bound = bound || buffer.name == engine.io_name(i);
+    require(bound, "no binding for '", engine.io_name(i), "'");
+  }
+}
+
+void Runner::bind() {
+  for (const auto* buffers : {&inputs_, &outputs_})
+    for (const Buffer& buffer : *buffers) context_->set_address(buffer.name.c_str(), buffer.device);
+  context_->set_bound_by(this);
+}
+
+void Runner::run(const void* const* inputs, void* const* outputs) {
+  require(context_->revision() == revision_,
+          "the context's shapes or profile were set after this runner was made: make a new runner");
+  CurrentContext current(driver_, cuda_context_);
+  driver_.check(current.result(), "make the CUDA context current");
+  if (context_->bound_by() != this) bind();
+
+  for (size_t i = 0; inputs != nullptr && i < inputs_.size(); ++i)
+    if (inputs[i] != nullptr && inputs_[i].bytes != 0)
+      std::memcpy(inputs_[i].staging, inputs[i], inputs_[i].bytes);
+  {
+    Drain drain(driver_, stream_);
+    send();
+    wait();
+    drain.disarm();
+  }
+  ++runs_;
+  for (size_t i = 0; outputs != nullptr && i < outputs_.size(); ++i)
+    if (outputs[i] != nullptr && outputs_[i].bytes != 0)
+      std::memcpy(outputs[i], outputs_[i].staging, outputs_[i].bytes);
+}
+
+void Runner::send() {
+  // TensorRT settles what it put off in the first enqueue, so only later ones are worth capturing.
+  if (want_graph_ && graph_ == nullptr && runs_ > 0) try_capture();
+  if (graph_ != nullptr)
+    driver_.check(driver_.graph_launch(graph_.get(), stream_), "launch the CUDA graph");
+  else
+    send_plain();
+}
+
+void Runner::send_plain() {
+  for (const Buffer& buffer : inputs_)
+    if (!buffer.mapped && buffer.bytes != 0)
+      driver_.check(driver_.copy_to_device(buffer.device, buffer.staging, buffer.bytes, stream_),
+                    "copy an input to the GPU");
+  context_->enqueue(static_cast<uint64_t>(reinterpret_cast<uintptr_t>(stream_)));
+  for (const Buffer& buffer : outputs_)
+    if (!buffer.mapped && buffer.bytes != 0)
+      driver_.check(driver_.copy_to_host(buffer.staging, buffer.device, buffer.bytes, stream_),
+                    "copy an output from the GPU");
+}
+
+void Runner::try_capture() {
+  // While TensorRT for RTX compiles kernels in the background it answers no; asked again ever more rarely.
+  if (!is_power_of_two(runs_)) return;
+  uint64_t stream = static_cast<uint64_t>(reinterpret_cast<uintptr_t>(stream_));
+  if (context_->can_tell_capturable() && !context_->is_stream_capturable(stream)) {
+    no_graph_reason_ = "TensorRT says that the stream cannot be captured now";
+    return;
+  }
+  pynn_trt_error* error = nullptr;
+  if (guard(&error, [&] { capture(); }) == PYNN_TRT_OK) {
+    no_graph_reason_.clear();
+    return;
+  }
+  want_graph_ = false;
+  std::unique_ptr<pynn_trt_error, void (*)(pynn_trt_error*)> owned(error, pynn_trt_error_destroy);
+  no_graph_reason_ = error->message;
+}
+
+void Runner::capture() {
+  driver_.check(driver_.stream_begin_capture(stream_, Driver::kCaptureThreadLocal), "begin the stream capture");
+  pynn_trt_error* error = nullptr;
+  int32_t status = guard(&error, [&] { send_plain(); });
+  void* graph = nullptr;
+  // Also after a failure: only this takes the stream out of capture mode.
+  int ended = driver_.stream_end_capture(stream_, &graph);
+  std::unique_ptr<pynn_trt_error, void (*)(pynn_trt_error*)> owned(error, pynn_trt_error_destroy);
+  Resource owned_graph(graph, Destroy{driver_.graph_destroy});
+  if (status != PYNN_TRT_OK) throw Failure(status, error->message);
+  driver_.check(ended, "end the stream capture");
+  void* executable = nullptr;
+  driver_.check(driver_.graph_instantiate(&executable, graph, 0), "instantiate the CUDA graph");
+  graph_ = Resource(executable, Destroy{driver_.graph_exec_destroy});
+}
+
+void Runner::wait() {
+  if (block_) {
+    driver_.check(driver_.event_record(event_.get(), stream_), "record an event");
+    driver_.check(driver_.event_synchronize(event_.get()), "wait for the GPU");
+    return;
+  }
+  int result;
+  do {
+    result = driver_.stream_query(stream_);
+  } while (result == Driver::kNotReady);
+  driver_.check(result, "wait for the GPU");
+}
+
+void Runner::describe(pynn_trt_runner_info* info) const {
+  pynn_trt_runner_info value{};
+  value.cuda_graph = graph_ != nullptr;
+  value.cuda_graph_reason = no_graph_reason_.c_str();
+  value.runs = runs_;
+  write_struct(info, value, "info");
+}
+
+}  // namespace pynn
+
+using namespace pynn;
+
+extern "C" {
+
+int32_t pynn_trt_runner_create(pynn_trt_context* context, const pynn_trt_runner_options* options,
+                               const pynn_trt_binding* bindings, int32_t count, pynn_trt_runner** runner,
+                               pynn_trt_error** error) {
+  return guard(error, [&] {
+    auto& result = clear(runner, "runner");
+    const auto& parent = shared(context, "context");
+    require(count >= 1 && bindings != nullptr, "bindings is empty");
+    result = new pynn_trt_runner{
+        std::make_shared<Runner>(parent, read_struct(options, "options"), bindings, count)};
+  });
+}
+
+void pynn_trt_runner_destroy(pynn_trt_runner* runner) { delete runner; }
+
+int32_t pynn_trt_runner_run(pynn_trt_runner* runner, const void* const* inputs, void* const* outputs,
+                            pynn_trt_error** error) {
+  return guard(error, [&] { self(runner, "runner").run(inputs, outputs); });
+}
+
+int32_t pynn_trt_runner_describe(const pynn_trt_runner* runner, pynn_trt_runner_info* info, pynn_trt_error** error) {
+  return guard(error, [&] { self(runner, "runner").describe(info); });
+}
+}
