@@ -31,7 +31,11 @@ class NotSupportedError(PynnError):
 
 
 class OperationError(PynnError):
-    """Compiling or running a graph failed."""
+    """Compiling or running a graph failed. ``log`` holds the back end's own lines of the failing call, if it has any."""
+
+    def __init__(self, message: str, *, log: str = "") -> None:
+        super().__init__(message)
+        self.log = log
 
 
 class UnknownError(PynnError):
@@ -49,10 +53,9 @@ class UnsupportedModelError(OperationError, NotSupportedError):
     """The back end's library refuses the model. ``node`` and ``op_type`` name the first refused node."""
 
     def __init__(self, message: str, *, node: str = "", op_type: str = "", log: str = "") -> None:
-        super().__init__(message)
+        super().__init__(message, log=log)
         self.node = node
         self.op_type = op_type
-        self.log = log
 
 
 class InputError(ValidationError):
@@ -71,6 +74,10 @@ class ExecutionError(OperationError):
     """The back end failed while running."""
 
 
+class HostOutOfMemoryError(OperationError, MemoryError):
+    """Main memory is exhausted."""
+
+
 class DeviceOutOfMemoryError(OperationError, MemoryError):
     """GPU memory is exhausted."""
 
@@ -80,10 +87,6 @@ class DeviceOutOfMemoryError(OperationError, MemoryError):
 
 class TensorRTError(OperationError):
     """A TensorRT call failed. ``log`` holds TensorRT's own lines of that call."""
-
-    def __init__(self, message: str, *, log: str = "") -> None:
-        super().__init__(message)
-        self.log = log
 
 
 class LibraryNotFoundError(TensorRTError, NotSupportedError):
