@@ -208,6 +208,7 @@ PYNN_TRT_API int32_t pynn_trt_network_describe_output(const pynn_trt_network *ne
                                                       pynn_trt_tensor_info *info, pynn_trt_error **error);
 PYNN_TRT_API int32_t pynn_trt_network_describe_layer(const pynn_trt_network *network, int32_t index,
                                                      pynn_trt_layer_info *info, pynn_trt_error **error);
+/* An absent optional input: OK, with name "", data_type -1, rank -1. */
 PYNN_TRT_API int32_t pynn_trt_network_describe_layer_input(const pynn_trt_network *network, int32_t layer,
                                                            int32_t index, pynn_trt_tensor_info *info,
                                                            pynn_trt_error **error);
@@ -282,7 +283,8 @@ PYNN_TRT_API int32_t pynn_trt_config_set_max_aux_streams(pynn_trt_config *config
 /* RTX only. Each is major*10+minor (86 for 8.6); 0 means the GPU of this machine. */
 PYNN_TRT_API int32_t pynn_trt_config_set_compute_capabilities(pynn_trt_config *config, const int32_t *capabilities,
                                                               int32_t count, pynn_trt_error **error);
-/* data NULL, size 0: an empty cache. The bytes are copied. */
+/* data NULL, size 0: an empty cache. The bytes are copied. Damaged ones, or those of another GPU, give an empty cache
+ * and a warning in the log. */
 PYNN_TRT_API int32_t pynn_trt_config_set_timing_cache(pynn_trt_config *config, const void *data, uint64_t size,
                                                       pynn_trt_error **error);
 PYNN_TRT_API int32_t pynn_trt_config_get_timing_cache(const pynn_trt_config *config, pynn_trt_blob **cache,
@@ -363,7 +365,8 @@ PYNN_TRT_API int32_t pynn_trt_parser_load_model(pynn_trt_parser *parser, const v
 PYNN_TRT_API int32_t pynn_trt_parser_load_initializer(pynn_trt_parser *parser, const char *name, const void *data,
                                                       uint64_t size, pynn_trt_error **error);
 PYNN_TRT_API int32_t pynn_trt_parser_parse_loaded(pynn_trt_parser *parser, pynn_trt_error **error);
-/* *supported: the whole model. Then the partition is asked by index. */
+/* *supported: the whole model. Then the partition is asked by index. Fills the network as parse does: ask with a network
+ * made for the question. */
 PYNN_TRT_API int32_t pynn_trt_parser_supports_model(pynn_trt_parser *parser, const void *model, uint64_t size,
                                                     const char *path, int32_t *supported, int64_t *subgraphs,
                                                     pynn_trt_error **error);
@@ -425,7 +428,7 @@ PYNN_TRT_API int32_t pynn_trt_engine_serialize(const pynn_trt_engine *engine, py
 
 typedef struct pynn_trt_context_options {
   uint32_t struct_size;
-  int32_t allocation_strategy;   /* 0 static, 1 on profile change, 2 user managed; -1 library default */
+  int32_t allocation_strategy;   /* 0 static, 1 on profile change; -1 library default; 2 (user managed) is refused */
   int32_t cuda_graph_strategy;   /* RTX: 0 disabled, 1 whole graph; -1 library default */
   int32_t kernel_specialization; /* RTX: 0 lazy, 1 eager, 2 none; -1 library default */
   const void *runtime_cache;     /* RTX: bytes of an earlier context's cache, NULL for none; damaged ones are ignored */

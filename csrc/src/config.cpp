@@ -43,7 +43,7 @@ void Config::set_flag(int32_t flag, bool on) {
   LogScope log = this->log();
   abi().call(on ? abi::slot::BuilderConfig_setFlag : abi::slot::BuilderConfig_clearFlag, native(), number);
   if (abi().call(abi::slot::BuilderConfig_getFlag, native(), number) != on)
-    throw log.failure(PYNN_TRT_NOT_SUPPORTED, join("cannot ", on ? "set " : "clear ", enumerator.name));
+    throw log.failure(PYNN_TRT_INVALID_ARGUMENT, join("cannot ", on ? "set " : "clear ", enumerator.name));
 }
 
 bool Config::get_flag(int32_t flag) const {
@@ -65,9 +65,14 @@ uint64_t Config::get_memory_pool(int32_t pool) const {
 
 void Config::set_optimization_level(int32_t level) {
   LogScope log = this->log();
+  int32_t previous = get_optimization_level();
   abi().call(abi::slot::BuilderConfig_setBuilderOptimizationLevel, native(), level);
-  if (get_optimization_level() != level)
-    throw log.failure(PYNN_TRT_INVALID_ARGUMENT, join("cannot set the optimization level to ", level));
+  int32_t kept = get_optimization_level();
+  if (kept == level) return;
+  // TensorRT takes its highest level for a higher one.
+  abi().call(abi::slot::BuilderConfig_setBuilderOptimizationLevel, native(), previous);
+  require(kept > level || log.has_errors(), "optimization level is ", level, ", the highest is ", kept);
+  throw log.failure(PYNN_TRT_INVALID_ARGUMENT, join("cannot set the optimization level to ", level));
 }
 
 int32_t Config::get_optimization_level() const {
@@ -75,6 +80,7 @@ int32_t Config::get_optimization_level() const {
 }
 
 void Config::set_max_aux_streams(int32_t streams) {
+  require(streams >= -1, "streams is ", streams, ", allowed are -1 (TensorRT's choice) and more");
   LogScope log = this->log();
   abi().call(abi::slot::BuilderConfig_setMaxAuxStreams, native(), streams);
   if (abi().call(abi::slot::BuilderConfig_getMaxAuxStreams, native()) != streams)

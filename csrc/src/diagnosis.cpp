@@ -1,6 +1,7 @@
 #include "diagnosis.h"
 
 #include <algorithm>
+#include <sstream>
 
 #include "../include/pynn_trt.h"
 
@@ -11,10 +12,8 @@ constexpr int32_t kWarning = 2;
 
 bool contains(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
 
-// Logged by the way on every machine without a GPU: a reason only if nothing else is given.
-bool is_missing_gpu_noise(const std::string& text) {
-  return contains(text, "catchCudaError") && contains(text, "cudaError 35");
-}
+// What follows any other error when there is no GPU; from RTX 1.6 with "cudaError 35".
+constexpr const char* kNoise = "checkMacros.cpp::catchCudaError";
 
 struct Rule {
   int32_t status;
@@ -25,6 +24,9 @@ struct Rule {
 constexpr Rule kRules[] = {
     {PYNN_TRT_PLAN_INVALID, {"magicTag", ""}},
     {PYNN_TRT_PLAN_INVALID, {"Serialization assertion", ""}},
+    {PYNN_TRT_DEVICE_OUT_OF_MEMORY, {"out of memory", ""}},
+    {PYNN_TRT_DEVICE_OUT_OF_MEMORY, {"OutOfMemory", ""}},
+    {PYNN_TRT_DEVICE_OUT_OF_MEMORY, {"insufficient memory", ""}},
     {PYNN_TRT_DEVICE_UNSUPPORTED, {"compute capability", "not supported"}},
     {PYNN_TRT_DEVICE_UNSUPPORTED, {"compute capability", "unsupported"}},
     {PYNN_TRT_DEVICE_UNSUPPORTED, {"Compute Capability", "not supported"}},
@@ -33,9 +35,9 @@ constexpr Rule kRules[] = {
     {PYNN_TRT_DEVICE_UNSUPPORTED, {"CUDA driver version is insufficient", ""}},
     {PYNN_TRT_DEVICE_UNSUPPORTED, {"CUDA initialization failure", ""}},
     {PYNN_TRT_DEVICE_UNSUPPORTED, {"no CUDA-capable device", ""}},
-    {PYNN_TRT_DEVICE_OUT_OF_MEMORY, {"out of memory", ""}},
-    {PYNN_TRT_DEVICE_OUT_OF_MEMORY, {"OutOfMemory", ""}},
-    {PYNN_TRT_DEVICE_OUT_OF_MEMORY, {"insufficient memory", ""}},
+    // RTX up to 1.5 gives no number: the first thing it needs of a GPU, or the question which GPU there is, failed.
+    {PYNN_TRT_DEVICE_UNSUPPORTED, {"Cuda Runtime (In ScopedCudaStream", ""}},
+    {PYNN_TRT_DEVICE_UNSUPPORTED, {"Cuda Runtime (In generateForCurrent", ""}},
 };
 
 bool applies(const Rule& rule, int32_t otherwise, const std::string& text) {
@@ -46,14 +48,24 @@ bool applies(const Rule& rule, int32_t otherwise, const std::string& text) {
 
 }  // namespace
 
+std::string without_noise(const std::string& text) {
+  std::istringstream lines(text);
+  std::string kept, line;
+  while (std::getline(lines, line))
+    if (!contains(line, kNoise)) kept += (kept.empty() ? "" : "\n") + line;
+  return kept;
+}
+
 std::vector<std::string> essence(const std::vector<LogLine>& lines) {
   bool errors = std::any_of(lines.begin(), lines.end(), [](auto& line) { return line.severity < kWarning; });
   std::vector<std::string> texts;
   std::vector<std::string> noise;
   for (const LogLine& line : lines) {
     if (errors && line.severity >= kWarning) continue;
-    auto& list = is_missing_gpu_noise(line.text) ? noise : texts;
-    if (std::find(list.begin(), list.end(), line.text) == list.end()) list.push_back(line.text);
+    std::string text = without_noise(line.text);
+    auto& list = text.empty() ? noise : texts;
+    if (text.empty()) text = line.text;
+    if (std::find(list.begin(), list.end(), text) == list.end()) list.push_back(std::move(text));
   }
   return texts.empty() ? noise : texts;
 }

@@ -18,6 +18,7 @@ class Library {
   explicit Library(const pynn_trt_library_options& options);
 
   const abi::Abi& abi() const { return *abi_; }
+  const std::string& path() const { return path_; }
   void describe(pynn_trt_library_info* info) const;
 
   // The results are unchecked: NULL, or 0x228, on failure.

@@ -1,6 +1,8 @@
 #include "logger.h"
 
 #include <algorithm>
+#include <map>
+#include <string>
 
 #include "../abi/callbacks.h"
 #include "handle.h"
@@ -14,30 +16,15 @@ thread_local LogScope* current_scope = nullptr;
 
 }  // namespace
 
-// What TensorRT holds a pointer to. TensorRT remembers the first logger in a global and may call it after everything
-// that we made with it is gone, so relays are never freed, only handed to the next logger.
+// What TensorRT holds a pointer to. It keeps the first logger that it is given in a global, warns of every other one
+// and may call it after everything we made is gone: so there is one for each loaded library, and it is never freed.
 class LogRelay : private abi::PlainLogger, private abi::VersionedLogger {
  public:
-  static LogRelay* take(Logger* sink) {
-    Pool& pool = LogRelay::pool();
-    std::lock_guard lock(pool.mutex);
-    if (pool.idle.empty()) {
-      pool.all.reserve(pool.all.size() + 1);
-      pool.idle.reserve(pool.all.size() + 1);
-      pool.idle.push_back(new LogRelay);
-      pool.all.push_back(pool.idle.back());
-    }
-    LogRelay* relay = pool.idle.back();
-    pool.idle.pop_back();
-    relay->attach(sink);
-    return relay;
-  }
-
-  static void give_back(LogRelay* relay) {
-    relay->attach(nullptr);
-    Pool& pool = LogRelay::pool();
-    std::lock_guard lock(pool.mutex);
-    pool.idle.push_back(relay);
+  static LogRelay& of(const Library& library) {
+    static std::mutex mutex;
+    static auto* const relays = new std::map<std::string, LogRelay>;
+    std::lock_guard lock(mutex);
+    return (*relays)[library.path()];
   }
 
   void* native(abi::Generation generation) {
@@ -46,43 +33,39 @@ class LogRelay : private abi::PlainLogger, private abi::VersionedLogger {
     return static_cast<abi::VersionedLogger*>(this);
   }
 
- private:
-  struct Pool {
-    std::mutex mutex;
-    std::vector<LogRelay*> idle;
-    std::vector<LogRelay*> all;  // keeps them reachable for leak checkers
-  };
-  static Pool& pool() {
-    static Pool* const pool = new Pool;
-    return *pool;
-  }
-
   void attach(Logger* sink) {
     std::lock_guard lock(mutex_);
-    sink_ = sink;
+    sinks_.push_back(sink);
   }
 
+  void detach(Logger* sink) {
+    std::lock_guard lock(mutex_);
+    sinks_.erase(std::find(sinks_.begin(), sinks_.end(), sink));
+  }
+
+ private:
   void log(int32_t severity, const char* text) noexcept override {
     guard(nullptr, [&] {
       if (text == nullptr) return;
-      // TensorRT may hand a line to another logger than the one the call was made with.
       if (LogScope* scope = current_scope) return scope->logger().receive(severity, text, scope);
+      // A thread of TensorRT's own: nothing says for whom it works.
       std::lock_guard lock(mutex_);
-      if (sink_ != nullptr) sink_->receive(severity, text, nullptr);
+      for (Logger* sink : sinks_) sink->receive(severity, text, nullptr);
     });
   }
 
   std::mutex mutex_;
-  Logger* sink_ = nullptr;
+  std::vector<Logger*> sinks_;
 };
 
 Logger::Logger(std::shared_ptr<Library> library, int32_t max_severity, int32_t capacity)
     : library_(std::move(library)), max_severity_(max_severity), capacity_(static_cast<size_t>(capacity)) {
-  relay_ = LogRelay::take(this);
-  native_ = relay_->native(abi().generation());
+  LogRelay& relay = LogRelay::of(*library_);
+  native_ = relay.native(abi().generation());
+  relay.attach(this);
 }
 
-Logger::~Logger() { LogRelay::give_back(relay_); }
+Logger::~Logger() { LogRelay::of(*library_).detach(this); }
 
 void Logger::receive(int32_t severity, const char* text, LogScope* own) {
   std::lock_guard lock(mutex_);
@@ -122,8 +105,6 @@ LogScope::~LogScope() {
   while (*link != this) link = &(*link)->next_;
   *link = next_;
 }
-
-LogScope* LogScope::current() { return current_scope; }
 
 void LogScope::add(int32_t severity, const char* text) {
   if (lines_.size() < kLinesPerScope) lines_.push_back({severity, 0, text});

@@ -14,7 +14,6 @@
 namespace pynn {
 
 class LogScope;
-class LogRelay;
 
 class Logger {
  public:
@@ -35,7 +34,6 @@ class Logger {
   friend class LogScope;
 
   std::shared_ptr<Library> library_;
-  LogRelay* relay_;
   void* native_;
   const int32_t max_severity_;
   const size_t capacity_;
@@ -58,7 +56,6 @@ class LogScope {
   Failure failure(int32_t status, const std::string& what) const;
   bool has_errors() const;
   Logger& logger() const { return logger_; }
-  static LogScope* current();
 
  private:
   friend class Logger;

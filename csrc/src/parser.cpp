@@ -56,6 +56,13 @@ void Parser::parse(const void* model, uint64_t size, const char* path) {
   LogScope log(network_->logger());
   if (!abi().call(abi::slot::Parser_parse, native(), model, size, path))
     throw failure(log, "cannot parse the model");
+  require_content();
+}
+
+void Parser::require_content() const {
+  if (network_->input_count() + network_->output_count() + network_->layer_count() == 0)
+    throw Failure(PYNN_TRT_PARSE_FAILED,
+                  "cannot parse the model: it has neither inputs nor outputs nor nodes, so it is hardly ONNX");
 }
 
 void Parser::load_model(const void* model, uint64_t size, const char* path) {
@@ -81,6 +88,7 @@ void Parser::parse_loaded() {
   require(loaded_ || !abi().has(abi::slot::Parser_parseModelProto), "no model was loaded");
   LogScope log(network_->logger());
   if (!abi().call(abi::slot::Parser_parseModelProto, native())) throw failure(log, "cannot parse the model");
+  require_content();
 }
 
 bool Parser::supports_model(const void* model, uint64_t size, const char* path, int64_t* subgraphs) {
@@ -88,6 +96,7 @@ bool Parser::supports_model(const void* model, uint64_t size, const char* path, 
   LogScope log(network_->logger());
   bool supported = abi().call(abi::slot::Parser_supportsModelV2, native(), model, size, path);
   *subgraphs = abi().call(abi::slot::Parser_getNbSubgraphs, native());
+  if (supported) require_content();
   if (supported || error_count() == 0) return supported;
   const abi::ParserError* first = abi().call(abi::slot::Parser_getError, native(), 0);
   if (abi::is_object(first) && abi().call(abi::slot::ParserError_code, first) == kModelUnreadable)
@@ -143,7 +152,8 @@ Failure Parser::failure(const LogScope& log, const std::string& what) const {
     detail.message += join("operator ", detail.node_operator, " (node '", detail.node_name, "', number ",
                            first.node, "): ");
   }
-  detail.message += *first.description ? first.description : join("error code ", first.code);
+  std::string text = without_noise(first.description);
+  detail.message += text.empty() ? join("error code ", first.code) : text;
   if (count > 1) detail.message += join(" (and ", count - 1, count == 2 ? " further error)" : " further errors)");
   return failure;
 }

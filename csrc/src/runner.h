@@ -33,7 +33,7 @@ class Runner {
   };
 
   struct Destroy {
-    int (*function)(void*) = nullptr;
+    int (*function)(void*);
     void operator()(void* object) const { function(object); }
   };
   using Resource = std::unique_ptr<void, Destroy>;
@@ -58,8 +58,8 @@ class Runner {
   std::vector<Buffer> outputs_;
   uint64_t revision_;
   uint64_t runs_ = 0;
-  Resource event_;
-  Resource graph_;
+  Resource event_{nullptr, {nullptr}};
+  Resource graph_{nullptr, {nullptr}};
   std::string no_graph_reason_;
 };
 
