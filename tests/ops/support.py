@@ -139,8 +139,8 @@ def execute(graph: OnnxGraph, inputs: Mapping[str, Array]) -> tuple[dict[str, Ar
 
 
 def ulp_distance(actual: Array, expected: Array) -> Array:
-    """Representable values between the two, element by element (float64); integers: absolute difference. NaN is 0 from NaN
-    and infinitely far from anything else; -0 equals +0."""
+    """Representable values between the two, element by element (float64); integers: absolute difference. NaN is 0 from
+    NaN and infinitely far from anything else; -0 equals +0."""
     actual, expected = np.asarray(actual), np.asarray(expected)
     if actual.dtype.kind != "f":
         wide = np.array(
@@ -159,8 +159,8 @@ def _ordered(a: Array) -> Array:
 
 
 def assert_close(actual: Array, expected: Any, *, ulp: float | None = None, atol: float | None = None) -> None:
-    """Same data type and shape, and every element within ``ulp`` units in the last place or ``atol`` (either suffices when
-    both are given). ``expected`` is rounded to the data type of ``actual``."""
+    """Same data type and shape, and every element within ``ulp`` units in the last place or ``atol`` (either suffices
+    when both are given). ``expected`` is rounded to the data type of ``actual``."""
     actual = np.ascontiguousarray(actual).reshape(np.shape(actual))
     with np.errstate(all="ignore"):
         rounded = np.ascontiguousarray(np.asarray(expected).astype(actual.dtype)).reshape(np.shape(expected))
@@ -177,7 +177,7 @@ def assert_close(actual: Array, expected: Any, *, ulp: float | None = None, atol
     if not good.all():
         where = tuple(int(i[0]) for i in np.nonzero(~good)) if good.ndim else ()
         raise AssertionError(
-            f"{int((~good).sum())} of {good.size} elements are off (allowed: {ulp} ULP, {atol} absolute); first at {where}: "
+            f"{int((~good).sum())} of {good.size} elements are off (allowed: {ulp} ULP, {atol} absolute), first {where}: "
             f"{actual[where]!r}, expected {rounded[where]!r}"
         )
 
@@ -258,8 +258,8 @@ LABEL = "the label"
 
 
 def rejected(builder: GraphBuilder, method: str, *args: Any, mentions: Sequence[object] = (), **kwargs: Any) -> str:
-    """Assert that the call raises ValidationError naming operator, label and each of ``mentions``, and that the builder is
-    as usable as before. Returns the message."""
+    """Assert that the call raises ValidationError naming operator, label and each of ``mentions``, and that the builder
+    is as usable as before. Returns the message."""
     before = list(builder._nodes)
     with pytest.raises(ValidationError) as caught:
         getattr(builder, method)(*args, label=LABEL, **kwargs)
@@ -275,7 +275,8 @@ def rejected(builder: GraphBuilder, method: str, *args: Any, mentions: Sequence[
 
 
 def rejected_when_finished(builder: GraphBuilder, method: str, *args: Any, **kwargs: Any) -> None:
-    """Assert InvalidStateError from ``method`` once ``builder`` has built its graph; it comes before any other check."""
+    """Assert InvalidStateError from ``method`` once ``builder`` has built its graph; it comes before any other
+    check."""
     x = builder.input(f"last {len(builder._inputs)}", [1], "float32")
     builder.finish({"y": builder.add(x, x)})
     with pytest.raises(InvalidStateError):
