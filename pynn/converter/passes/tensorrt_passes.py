@@ -3,8 +3,27 @@
 from __future__ import annotations
 
 from . import Pass
+from .tensorrt_carriers import carry_integers
+from .tensorrt_convolution import spread_dilated_filters
+from .tensorrt_integer_ops import replace_float_only_operators
+from .tensorrt_pooling import fix_pool_padding, unroll_pools
+from .tensorrt_quantization import decompose_quantization
+from .tensorrt_ranks import raise_ranks
+from .tensorrt_recurrent import shield_recurrent_casts
 
 
 def passes_for(version: str) -> tuple[Pass, ...]:
-    """The passes that TensorRT ``version`` needs, in order."""
-    return ()
+    """The passes that TensorRT ``version`` needs, in order; the limits are the same in every release known.
+
+    Rewrites that emit integers of any type come before the one that carries them, those for int32 and int64 after it.
+    """
+    return (
+        decompose_quantization,
+        fix_pool_padding,
+        unroll_pools,
+        spread_dilated_filters,
+        carry_integers,
+        replace_float_only_operators,
+        raise_ranks,
+        shield_recurrent_casts,
+    )

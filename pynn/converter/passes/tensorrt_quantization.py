@@ -1,0 +1,170 @@
+"""Quantised numbers: int8 and int4 weights stay small, all other DequantizeLinear and QuantizeLinear is arithmetic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...ops.emitter import Tensor
+from ..onnx_graph import OnnxGraph, OnnxNode
+from . import Rewriter, graph_pass, rewrite
+from .tensorrt_integers import broadcast, integer_range
+
+Array = np.ndarray[Any, Any]
+
+_DECOMPOSED = frozenset(("uint8", "int8", "uint16", "int16", "int32", "uint32", "int4", "uint4"))
+_FOUR_BITS = frozenset(("int4", "uint4"))
+
+
+@graph_pass
+def decompose_quantization(graph: OnnxGraph) -> None:
+    """TensorRT (RTX 1.4 to 1.7) dequantises int8 and int4 constants without zero point only; uint8, uint4, int32, zero
+    points, scalars and blocks of one dimension are refused, QuantizeLinear to uint8 silently gives int8, and sums of
+    int8 products overflow in float16.
+
+    Constant weights become int8 or int4 without zero point where the difference fits exactly; everything else is
+    written out: (x - zero point) * scale, and round(x / scale) + zero point, clipped, both in float32.
+    """
+    if any(node.op_type in ("DequantizeLinear", "QuantizeLinear") for node in graph.nodes):
+        rewrite(graph, _rule)
+
+
+def _rule(e: Rewriter, node: OnnxNode) -> Tensor | None:
+    if node.op_type == "DequantizeLinear" and e.value(node.inputs[0]).data_type in _DECOMPOSED:
+        weights = _weights(e, node)
+        if weights is not None:
+            return weights
+        return _dequantize(e, node)
+    if node.op_type == "QuantizeLinear" and e.value(node.outputs[0]).data_type in _DECOMPOSED:
+        return _quantize(e, node)
+    return None
+
+
+# -- constant weights
+
+
+def _weights(e: Rewriter, node: OnnxNode) -> Tensor | None:
+    """DequantizeLinear of a constant as int8 or int4 without zero point, as TensorRT takes it; None if it does not
+    fit."""
+    x, scale = e.value(node.inputs[0]), e.value(node.inputs[1])
+    array = e.constant_value(x)
+    if array is None or x.rank == 0 or x.data_type in ("int32", "uint32", "int16", "uint16"):
+        return None
+    block, axis = node.attributes.get("block_size", 0), node.attributes.get("axis", 1) % x.rank
+    if block and (x.rank == 1 or x.shape[axis] % block):
+        return None
+    zero_point = _zero_point(e, node)
+    if zero_point is None:
+        return None
+    difference = array.astype(np.int32)
+    if zero_point.any():
+        difference = difference - _repeated(zero_point, x.shape, axis, block)
+    low, high = int(difference.min(initial=0)), int(difference.max(initial=0))
+    even = array.size % 2 == 0
+    if x.data_type in _FOUR_BITS and even and low >= -8 and high <= 7:
+        import ml_dtypes
+
+        stored = difference.astype(ml_dtypes.int4)
+    elif low >= -128 and high <= 127:
+        stored = difference.astype(np.int8)
+    else:
+        return None
+    if stored.dtype == array.dtype and len(node.inputs) == 2:
+        stored = array
+    attributes: dict[str, Any] = {"axis": axis, "block_size": block} if block else {"axis": axis}
+    if scale.rank == 1 and scale.shape == (1,):
+        scale, attributes = e.reshape(scale, ()), {}
+    value = x if stored is array else e.constant(stored)
+    return e.op("DequantizeLinear", value, scale, data_type=scale.data_type, shape=x.shape, **attributes)
+
+
+def _zero_point(e: Rewriter, node: OnnxNode) -> Array | None:
+    """The zero point as int32 (0 if absent), or None if it is not constant."""
+    if len(node.inputs) < 3 or not node.inputs[2]:
+        return np.zeros((), np.int32)
+    array = e.array(node.inputs[2])
+    return None if array is None else array.astype(np.int32)
+
+
+def _repeated(parameter: Array, shape: tuple[int, ...], axis: int, block: int) -> Array:
+    """A scale or zero point in a shape that broadcasts with ``shape``."""
+    if parameter.size == 1:
+        return parameter.reshape((1,) * len(shape))
+    if not block:
+        return parameter.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+    repeated = np.repeat(parameter, block, axis)
+    return repeated[tuple(slice(shape[axis]) if i == axis else slice(None) for i in range(len(shape)))]
+
+
+# -- arithmetic
+
+
+def _spread(e: Rewriter, node: OnnxNode, parameter: Tensor) -> Tensor:
+    """A scale or zero point that broadcasts with the node's input: per tensor, per axis or per block."""
+    shape = e.value(node.inputs[0]).shape
+    block = node.attributes.get("block_size", 0)
+    size = int(np.prod(parameter.shape))
+    if size == 1:
+        return e.reshape(parameter, (1,) * len(shape) if shape else ())
+    axis = node.attributes.get("axis", 1) % len(shape)
+    array = e.constant_value(parameter)
+    if array is not None:
+        return e.constant(_repeated(array, shape, axis, block))
+    if not block:
+        return e.reshape(parameter, tuple(n if i == axis else 1 for i, n in enumerate(shape)))
+    places = e.constant(np.arange(shape[axis], dtype=np.int64) // block)
+    return e.op("Gather", parameter, places, shape=shape, axis=axis)
+
+
+def _wide(e: Rewriter, x: Tensor) -> Tensor:
+    """``x`` in a type in which differences of its kind do not overflow."""
+    return e.cast(x, "int32" if integer_range(x.data_type)[1] < 2**16 else "int64")
+
+
+def _dequantize(e: Rewriter, node: OnnxNode) -> Tensor | None:
+    x, result = e.value(node.inputs[0]), e.value(node.outputs[0])
+    if x.data_type in _FOUR_BITS:
+        array = e.constant_value(x)
+        if array is None:
+            return None
+        x = e.constant(array.astype(np.int8))
+    zero_point = _zero_point(e, node)
+    if zero_point is None or zero_point.any():
+        point = e.value(node.inputs[2])
+        if point.data_type in _FOUR_BITS:
+            assert zero_point is not None
+            point = e.constant(zero_point.astype(np.int8))
+        point = _wide(e, _spread(e, node, point))
+        number = e.op("Sub", _wide(e, x), point, shape=broadcast(x.shape, point.shape))
+    else:
+        number = x
+    scale = e.cast(_spread(e, node, e.value(node.inputs[1])), "float32")
+    return e.cast(e.op("Mul", e.cast(number, "float32"), scale, shape=result.shape), result.data_type)
+
+
+def _quantize(e: Rewriter, node: OnnxNode) -> Tensor | None:
+    x, result = e.value(node.inputs[0]), e.value(node.outputs[0])
+    if result.data_type in _FOUR_BITS:
+        return None
+    scale = e.cast(_spread(e, node, e.value(node.inputs[1])), "float32")
+    steps = e.op("Round", e.op("Div", e.cast(x, "float32"), scale, shape=result.shape))
+    low, high = integer_range(result.data_type)
+    inside = "int32" if high < 2**16 else "int64"
+    zero_point = _zero_point(e, node)
+    if inside == "int32" and zero_point is not None and not zero_point.any():
+        return _clipped(e, e.cast(_clip(e, steps, low, high), inside), low, high, result)
+    slack = 2.0**17 if inside == "int32" else 2.0**40
+    number = e.cast(_clip(e, steps, -slack, slack), inside)
+    if zero_point is None or zero_point.any():
+        point = e.cast(_spread(e, node, e.value(node.inputs[2])), inside)
+        number = e.op("Add", number, point, shape=result.shape)
+    return _clipped(e, number, low, high, result)
+
+
+def _clip(e: Rewriter, x: Tensor, low: float, high: float) -> Tensor:
+    return e.op("Clip", x, e.scalar(low, x.data_type), e.scalar(high, x.data_type))
+
+
+def _clipped(e: Rewriter, number: Tensor, low: int, high: int, result: Tensor) -> Tensor:
+    return e.cast(_clip(e, number, low, high), result.data_type)
