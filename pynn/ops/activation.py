@@ -66,7 +66,10 @@ def _lower_clamp(e: Emitter, n: Node) -> Tensor:
     lowest, highest = _bounds(n.outputs[0].data_type)
     low = None if least is None or np.isnan(least) or least == lowest else e.scalar(least, x.data_type)
     high = None if most is None or np.isnan(most) or most == highest else e.scalar(most, x.data_type)
-    return x if low is None and high is None else e.op("Clip", x, low, high)
+    if low is not None and high is not None:
+        return e.op("Clip", x, low, high)
+    # A bound that Clip lacks is the greatest finite number, not infinity.
+    return e.op("Max", x, low) if low is not None else e.op("Min", x, high) if high is not None else x
 
 
 # -- the others that are not one ONNX operator ----------------------------------------------
@@ -103,6 +106,11 @@ def _lower_prelu(e: Emitter, n: Node) -> Tensor:
     return e.op("Where", negative, e.op("Mul", x, slope, shape=shape), x, data_type=x.data_type, shape=shape)
 
 
+def _lower_relu(e: Emitter, n: Node) -> Tensor:
+    x = e.input(n, "input")
+    return e.op("Relu", x) if x.is_float else e.op("Max", x, e.scalar(0, x.data_type))
+
+
 def _infer_softmax(c: Call) -> OperandDescriptor:
     x = c.operand("input")
     c.axis(x.rank)
@@ -124,7 +132,7 @@ PRELU = define(
     infer=_infer_prelu,
     lower=_lower_prelu,
 )
-RELU = _activation("relu", _onnx("Relu"), SIGNED_TYPES)
+RELU = _activation("relu", _lower_relu, SIGNED_TYPES)
 SIGMOID = _activation("sigmoid", _onnx("Sigmoid"))
 SOFTMAX = define(
     "softmax",

@@ -29,6 +29,12 @@ def _describe(value: object) -> str:
     return f"a {type(value).__name__}" if isinstance(value, np.ndarray) else repr(value)
 
 
+def _is_sequence(value: object) -> bool:
+    if isinstance(value, np.ndarray):
+        return value.ndim == 1
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
 def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
@@ -127,14 +133,14 @@ class Call:
 
     def uints(self, name: str, *, length: int | None = None, minimum: int = 0) -> tuple[int, ...]:
         values = self.attributes[name]
-        if isinstance(values, (str, bytes)) or not isinstance(values, (Sequence, np.ndarray)):
+        if type(values) is not tuple and type(values) is not list and not _is_sequence(values):
             self.fail(f"{name} must be a sequence of integers, got {values!r}")
         if length is not None and len(values) != length:
             self.fail(f"{name} {list(values)} must have {length} items, has {len(values)}")
         for value in values:
             if not is_uint(value) or value < minimum:
                 self.fail(f"{name} {list(values)}: {value!r} is not an integer of at least {minimum}")
-        self.attributes[name] = result = tuple(int(v) for v in values)
+        self.attributes[name] = result = tuple(map(int, values))
         return result
 
     def finite(self, name: str, data_type: DataType | None = None) -> float:

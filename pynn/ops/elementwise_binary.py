@@ -56,8 +56,8 @@ _POW_TYPES = {"int8": "int32", "uint8": "int32", "uint32": "int64", "uint64": "i
 
 def _lower_pow(e: Emitter, n: Node) -> Tensor:
     a, b = e.input(n, "a"), e.input(n, "b")
-    base = e.cast(a, _POW_TYPES.get(a.data_type, a.data_type))
-    return e.cast(e.op("Pow", base, b, shape=n.outputs[0].shape), a.data_type)
+    wide = _POW_TYPES.get(a.data_type, a.data_type)
+    return e.cast(e.op("Pow", e.cast(a, wide), e.cast(b, wide), shape=n.outputs[0].shape), a.data_type)
 
 
 def _binary(name: str, lower: LowerRule) -> Operator:

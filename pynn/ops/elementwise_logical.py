@@ -42,8 +42,9 @@ def _logical(name: str, op_type: str) -> Operator:
     return define(name, SECTION, Param("a", _UINT8), Param("b", _UINT8, like="a"), infer=_infer_binary, lower=lower)
 
 
-def _unary(name: str, types: frozenset[DataType], lower: LowerRule) -> Operator:
-    return define(name, SECTION, Param("a", types), infer=_infer_unary, lower=lower, output_types=_UINT8)
+def _unary(name: str, types: frozenset[DataType], lower: LowerRule, method: str = "") -> Operator:
+    param = Param("a", types)
+    return define(name, SECTION, param, infer=_infer_unary, lower=lower, method=method, output_types=_UINT8)
 
 
 def _classify(op_type: str) -> LowerRule:
@@ -60,7 +61,7 @@ LOGICAL_AND = _logical("logicalAnd", "And")
 LOGICAL_OR = _logical("logicalOr", "Or")
 LOGICAL_XOR = _logical("logicalXor", "Xor")
 LOGICAL_NOT = _unary("logicalNot", _UINT8, lambda e, n: e.cast(e.op("Not", e.cast(e.input(n, "a"), "bool")), "uint8"))
-IS_NAN = _unary("isNaN", FLOAT_TYPES, _classify("IsNaN"))
+IS_NAN = _unary("isNaN", FLOAT_TYPES, _classify("IsNaN"), "is_nan")
 IS_INFINITE = _unary("isInfinite", FLOAT_TYPES, _classify("IsInf"))
 
 
