@@ -35,8 +35,13 @@ class GraphBuilder(AllOperators):
         if self._finished:
             raise InvalidStateError("this builder has already built its graph; make a new builder for another one")
 
-    def input(self, name: str, shape: Sequence[int], data_type: str | DataType) -> Operand:
-        """A named graph input of static ``shape`` (``[]`` is a scalar).
+    @overload
+    def input(self, name: str, shape: Sequence[int], data_type: str | DataType) -> Operand: ...
+    @overload
+    def input(self, name: str, descriptor: OperandDescriptor | Mapping[str, Any], /) -> Operand: ...
+
+    def input(self, name: str, shape: Any, data_type: Any = None) -> Operand:
+        """A named graph input of static ``shape`` (``[]`` is a scalar), or of a descriptor.
 
         Raises ValidationError for an empty or repeated name, or a shape that fails the dimension check
         (https://www.w3.org/TR/webnn/#api-mlgraphbuilder-input), InvalidStateError after ``finish``.
@@ -46,6 +51,10 @@ class GraphBuilder(AllOperators):
             raise ValidationError(f"input: the name must be a non-empty string, got {name!r}", operator="input")
         if name in self._inputs:
             raise ValidationError(f"input: this builder already has an input named {name!r}", operator="input")
+        if isinstance(shape, (OperandDescriptor, Mapping)) and data_type is None:
+            if isinstance(shape, Mapping):
+                shape = _descriptor_from_mapping("input", shape)
+            shape, data_type = shape.shape, shape.data_type
         descriptor = _descriptor(f"input {name!r}", shape, data_type)
         if descriptor.data_type.bits < 8:
             raise ValidationError(f"input {name!r}: {descriptor.data_type} exists for constants only", operator="input")
@@ -109,7 +118,9 @@ class GraphBuilder(AllOperators):
                 raise ValidationError(f"build: output {name!r} is not an operand of this builder", operator="build")
             if operand.is_input or operand.is_constant:
                 kind = "input" if operand.is_input else "constant"
-                raise ValidationError(f"build: output {name!r} is a graph {kind}; wrap it in identity()", operator="build")
+                raise ValidationError(
+                    f"build: output {name!r} is a graph {kind}; wrap it in identity()", operator="build"
+                )
         graph = Graph.reached_from(outputs, self._nodes, self._inputs)
         self._finished = True
         return graph

@@ -155,7 +155,7 @@ class Executable(ABC):
         check_shape(spec, array.shape)
         if not array.flags.c_contiguous:
             raise InputError(
-                f"input {name!r} is not C-contiguous (strides {array.strides}); pass numpy.ascontiguousarray(...) of it",
+                f"input {name!r} is not C-contiguous (strides {array.strides}); pass numpy.ascontiguousarray(...)",
                 tensor=name,
             )
         return array
@@ -166,7 +166,9 @@ class Executable(ABC):
         for name, array in out.items():
             spec = specs.get(name)
             if spec is None:
-                raise InputError(f"out: there is no output {name!r}; outputs: {_listing(self.outputs)}", tensor=str(name))
+                raise InputError(
+                    f"out: there is no output {name!r}; outputs: {_listing(self.outputs)}", tensor=str(name)
+                )
             if not isinstance(array, np.ndarray):
                 raise InputError(f"out {name!r} must be a numpy array, got {type(array).__name__}", tensor=name)
             if array.dtype != spec.numpy:
@@ -197,7 +199,7 @@ def _listing(specs: Sequence[TensorSpec]) -> str:
 class OperatorLimits:
     """What a back end takes beyond its passes' help: the source of ``op_support_limits``.
 
-    ``unsupported`` lists data types that fail, by WebNN operator name and operand name ("" for the operator as a whole).
+    ``unsupported`` lists data types that fail, by WebNN operator name and operand name ("" for the whole operator).
     """
 
     max_rank: int
@@ -221,7 +223,8 @@ class Backend(ABC):
 
     @abstractmethod
     def compile(self, model: OnnxModel, options: CompileOptions) -> Executable:
-        """Raises UnsupportedModelError when the library refuses the model, BackendUnavailableError without a candidate."""
+        """Raises UnsupportedModelError when the library refuses the model, ModelError when it is broken,
+        BackendUnavailableError without a candidate."""
 
     def version(self) -> str:
         """The version of the library that ``compile`` uses; "" when there is none."""

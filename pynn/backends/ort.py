@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import ctypes
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..converter.model import OnnxModel
-from ..errors import ExecutionError, ModelError
-from .base import Array, Backend, CompileOptions, Executable, Probe
+from ..converter.model import OnnxModel, TensorSpec, numpy_dtype
+from ..errors import (
+    BackendUnavailableError,
+    DeviceOutOfMemoryError,
+    ExecutionError,
+    InputError,
+    InvalidStateError,
+    ModelError,
+    PynnError,
+    UnsupportedModelError,
+)
+from ..types import MAX_DIMENSION
+from .base import Array, Backend, CompileOptions, Executable, OperatorLimits, Probe
+from .shapes import Range, resolve_shapes
 
 if TYPE_CHECKING:
     import onnxruntime
 
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+INSTALL_HINT = "pip install onnxruntime"
+
+_FOREIGN_TYPES = frozenset({"bfloat16", "float8e4m3fn", "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz"})
+"""Element types for which ONNX Runtime has no numpy dtype: they pass as OrtValues over the same bytes."""
+
 
 class OrtBackend(Backend):
-    """ONNX Runtime. ``provider`` forces one execution provider; by default CUDA if the build has it and it loads."""
+    """ONNX Runtime. ``use_gpu`` lets it take its CUDA provider where the installed build has one."""
 
     name = "onnxruntime"
 
@@ -26,34 +45,48 @@ class OrtBackend(Backend):
     def probe(self) -> tuple[Probe, ...]:
         try:
             import onnxruntime as ort
-        except ImportError as error:
+
+            version, providers = ort.__version__, ort.get_available_providers()
+        except Exception as error:
             reason = f"onnxruntime cannot be imported: {error}"
-            return (Probe(self.name, "onnxruntime", False, reason, "pip install onnxruntime"),)
-        providers = ort.get_available_providers()
-        found = [Probe(self.name, "CPUExecutionProvider", True, f"onnxruntime {ort.__version__} on the CPU")]
-        if self._use_gpu and "CUDAExecutionProvider" in providers:
+            return (Probe(self.name, "onnxruntime", False, reason, INSTALL_HINT),)
+        details = {"version": version, "path": ort.__file__}
+        found = [Probe(self.name, CPU, True, f"onnxruntime {version} on the CPU", details=details)]
+        if CUDA in providers and self._use_gpu:
             found.insert(
-                0, Probe(self.name, "CUDAExecutionProvider", True, f"onnxruntime {ort.__version__} has its CUDA provider")
+                0, Probe(self.name, CUDA, True, f"onnxruntime {version} has its CUDA provider", details=details)
             )
+        elif CUDA in providers:
+            found.append(Probe(self.name, CUDA, False, "the preference asks for the CPU", details=details))
         return tuple(found)
 
+    def limits(self) -> OperatorLimits:
+        return OperatorLimits(max_rank=8, max_tensor_byte_length=MAX_DIMENSION * 8)
+
     def compile(self, model: OnnxModel, options: CompileOptions) -> Executable:
+        probes = self.probe()
+        if not any(probe.usable for probe in probes):
+            raise BackendUnavailableError(f"{probes[0].reason}; {probes[0].hint}")
         import onnxruntime as ort
 
+        ranges = resolve_shapes(model.inputs, options.shapes)
         settings = ort.SessionOptions()
         settings.log_severity_level = 4
-        if model.weights:
-            values = [ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(w)) for w in model.weights.values()]
+        for symbol, size in _fixed_symbols(model.inputs, ranges).items():
+            settings.add_free_dimension_override_by_name(symbol, size)
+        values = [_weight(ort, array) for array in model.weights.values()]
+        if values:
             settings.add_external_initializers(list(model.weights), values)
-        providers = [p.candidate for p in self.probe() if p.usable]
-        if "CPUExecutionProvider" not in providers:
-            providers.append("CPUExecutionProvider")
+        wanted: list[Any] = [probe.candidate for probe in probes if probe.usable]
+        if CUDA in wanted:
+            wanted[wanted.index(CUDA)] = (CUDA, {"device_id": options.device})
         source: Any = str(model.path) if model.path is not None else model.proto
         try:
-            session = ort.InferenceSession(source, settings, providers=providers)
+            session = ort.InferenceSession(source, settings, providers=wanted)
+            session.disable_fallback()
         except Exception as error:
-            raise ModelError(f"ONNX Runtime refuses the model: {error}") from error
-        return OrtExecutable(model, session)
+            raise _refusal(error, model) from error
+        return OrtExecutable(model, session, ranges, values, want_cuda=len(wanted) > 1)
 
 
 class OrtExecutable(Executable):
@@ -61,32 +94,145 @@ class OrtExecutable(Executable):
 
     backend = "onnxruntime"
 
-    def __init__(self, model: OnnxModel, session: onnxruntime.InferenceSession) -> None:
-        super().__init__(model.inputs, model.outputs)
+    def __init__(
+        self,
+        model: OnnxModel,
+        session: onnxruntime.InferenceSession,
+        ranges: Mapping[str, tuple[Range | None, ...]],
+        weights: list[onnxruntime.OrtValue],
+        *,
+        want_cuda: bool,
+    ) -> None:
+        super().__init__(model.inputs, model.outputs, ranges)
         self._session: onnxruntime.InferenceSession | None = session
+        self._weights = weights
+        self._providers = tuple(session.get_providers())
+        if want_cuda and CUDA not in self._providers:
+            self.notes = ("ONNX Runtime could not load its CUDA provider and took the CPU; see its log on stderr",)
         self._fetch = [spec.onnx_name for spec in model.outputs]
-        self._rename = [(spec.name, spec.onnx_name) for spec in model.inputs if spec.name != spec.onnx_name]
         self._names = [spec.name for spec in model.outputs]
-        self._weights = model.weights
+        self._rename = [(spec.name, spec.onnx_name) for spec in model.inputs if spec.name != spec.onnx_name]
+        self._carried_in = [(s.name, numpy_dtype(s.carrier)) for s in model.inputs if s.carrier]
+        self._carried_out = [(s.name, s.numpy) for s in model.outputs if s.carrier]
+        types = [spec.carrier or spec.data_type for spec in (*model.inputs, *model.outputs)]
+        self._foreign = any(data_type in _FOREIGN_TYPES for data_type in types)
 
     @property
     def stats(self) -> Mapping[str, Any]:
-        return {"providers": self._session.get_providers() if self._session else []}
+        return {"providers": list(self._providers)}
 
     def _run(self, arrays: dict[str, Array], out: Mapping[str, Array] | None) -> dict[str, Array]:
-        for name, onnx_name in self._rename:
-            arrays[onnx_name] = arrays.pop(name)
-        assert self._session is not None
+        session = self._session
+        if session is None:
+            raise InvalidStateError("this executable is closed")
+        for name, dtype in self._carried_in:
+            arrays[name] = arrays[name].astype(dtype)
+        if self._rename:
+            renamed = {onnx_name: arrays.pop(name) for name, onnx_name in self._rename}
+            arrays.update(renamed)
         try:
-            results = self._session.run(self._fetch, arrays)
+            results = self._run_foreign(session, arrays) if self._foreign else session.run(self._fetch, arrays)
         except Exception as error:
-            raise ExecutionError(f"ONNX Runtime failed: {error}") from error
-        named = dict(zip(self._names, results, strict=True))
+            raise _run_error(error) from error
+        named: dict[str, Array] = dict(zip(self._names, results, strict=True))
+        for name, dtype in self._carried_out:
+            named[name] = named[name].astype(dtype)
         if out:
-            for name, target in out.items():
-                np.copyto(target, named[name], casting="no")
-                named[name] = target
+            self._fill(named, out)
         return named
+
+    def _fill(self, named: dict[str, Array], out: Mapping[str, Array]) -> None:
+        for name, target in out.items():
+            if target.shape != named[name].shape:
+                shape = list(named[name].shape)
+                raise InputError(
+                    f"out {name!r} has shape {list(target.shape)}, but the result has {shape}", tensor=name
+                )
+        for name, target in out.items():
+            np.copyto(target, named[name], casting="no")
+            named[name] = target
+
+    def _run_foreign(self, session: onnxruntime.InferenceSession, arrays: dict[str, Array]) -> list[Array]:
+        import onnxruntime as ort
+
+        from ..converter.serialize import element_type
+
+        values = {}
+        for spec in self.inputs:
+            array, data_type = arrays[spec.onnx_name], spec.carrier or spec.data_type
+            if data_type in _FOREIGN_TYPES:
+                value = ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, element_type(data_type))
+            else:
+                value = ort.OrtValue.ortvalue_from_numpy(array)
+            values[spec.onnx_name] = value
+        results = []
+        found = session.run_with_ort_values(self._fetch, values)
+        for spec, value in zip(self.outputs, found, strict=True):
+            data_type = spec.carrier or spec.data_type
+            if data_type not in _FOREIGN_TYPES:
+                results.append(value.numpy())
+                continue
+            array = np.empty(value.shape(), numpy_dtype(data_type))
+            ctypes.memmove(array.ctypes.data, value.data_ptr(), array.nbytes)
+            results.append(array)
+        return results
 
     def _close(self) -> None:
         self._session = None
+        self._weights = []
+
+
+def _fixed_symbols(inputs: tuple[TensorSpec, ...], ranges: Mapping[str, tuple[Range | None, ...]]) -> dict[str, int]:
+    """Symbols that ``shapes`` gives one size: ONNX Runtime plans memory better when it knows them."""
+    return {
+        dim: one[0]
+        for spec in inputs
+        for dim, one in zip(spec.shape, ranges[spec.name], strict=True)
+        if isinstance(dim, str) and one is not None and one[0] == one[2]
+    }
+
+
+def _weight(ort: Any, array: Array) -> Any:
+    array = np.ascontiguousarray(array)
+    if array.dtype.kind in "biufcOU" and array.dtype.name not in _FOREIGN_TYPES:
+        return ort.OrtValue.ortvalue_from_numpy(array)
+    from ..converter.serialize import element_type
+
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, element_type(array.dtype.name))
+
+
+_UNKNOWN_OPERATOR = re.compile(r"No Op registered for (?P<op>\w+)|(?P<op2>[\w.:]+)\(-?\d+\) is not a registered")
+_NO_KERNEL = re.compile(r"implementation for (?P<op>[\w.:]+)\(\d+\) node with name '(?P<node>[^']*)'")
+
+
+def _refusal(error: Exception, model: OnnxModel) -> PynnError:
+    """ONNX Runtime's refusal of a model as one of ours: invalid, or valid and not supported."""
+    text = str(error).removeprefix("[ONNXRuntimeError] : ")
+    where = f"the model {model.path}" if model.path is not None else "the model"
+    if isinstance(error, MemoryError) or "bad allocation" in text or "Failed to allocate memory" in text:
+        return DeviceOutOfMemoryError(f"ONNX Runtime ran out of memory while loading {where}: {text}")
+    missing = _NO_KERNEL.search(text)
+    if missing:
+        op, node = missing["op"], missing["node"]
+        return UnsupportedModelError(
+            f"ONNX Runtime has no kernel for {op} with these data types (node {node!r} of {where}): {text}",
+            node=node,
+            op_type=op,
+            log=text,
+        )
+    unknown = _UNKNOWN_OPERATOR.search(text)
+    if unknown:
+        op = unknown["op"] or unknown["op2"]
+        return UnsupportedModelError(
+            f"ONNX Runtime does not know operator {op} of {where}: {text}", op_type=op, log=text
+        )
+    if type(error).__name__ == "NotImplemented":
+        return UnsupportedModelError(f"ONNX Runtime does not support {where}: {text}", log=text)
+    return ModelError(f"ONNX Runtime refuses {where}: {text}")
+
+
+def _run_error(error: Exception) -> PynnError:
+    text = str(error).removeprefix("[ONNXRuntimeError] : ")
+    if isinstance(error, MemoryError) or "Failed to allocate memory" in text or "bad allocation" in text:
+        return DeviceOutOfMemoryError(f"ONNX Runtime ran out of memory: {text}; use smaller inputs")
+    return ExecutionError(f"ONNX Runtime failed while running: {text}")

@@ -16,8 +16,8 @@ TITLES = {"tensorrt": "TensorRT", "onnxruntime": "ONNX Runtime"}
 class BackendReport:
     """``chosen`` is the back end's name, ``reason`` one sentence; ``probes`` has every candidate's verdict.
 
-    ``refused`` has, for one compiled model, the back ends that refused it, each with the library's reason. ``fallback`` is
-    true when neither the user's wish nor the preference asked for the chosen one.
+    ``refused`` has, for one compiled model, the back ends that refused it, each with the library's reason. ``fallback``
+    is true when the preferred back end could not be used and the user did not ask for another.
     """
 
     requested: str

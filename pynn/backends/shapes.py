@@ -20,9 +20,9 @@ def resolve_shapes(
 ) -> dict[str, tuple[Range | None, ...]]:
     """By input name, the (min, opt, max) of each dimension; None for a dynamic one that ``shapes`` says nothing about.
 
-    A key of ``shapes`` is an input's name (its whole shape) or the name of a symbolic dimension (one size). Equal symbols
-    are equal sizes, so a symbol that one input's shape fixes is fixed everywhere. Raises ValidationError for an unknown
-    key, a rank that differs, a range out of order, and sizes that contradict the model or each other.
+    A key of ``shapes`` is an input's name (its whole shape) or the name of a symbolic dimension (one size). Equal
+    symbols are equal sizes, so a symbol that one input's shape fixes is fixed everywhere. Raises ValidationError for an
+    unknown key, a rank that differs, a range out of order, and sizes that contradict the model or each other.
     """
     by_name = {spec.name: spec for spec in inputs}
     symbols: dict[str, Range] = {}
@@ -57,7 +57,9 @@ def _one(dim: int | str | None, symbols: Mapping[str, Range], given: Range | Non
 def _whole_shape(spec: TensorSpec, value: object, symbols: dict[str, Range]) -> list[Range]:
     where = f"shapes[{spec.name!r}]"
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != len(spec.shape):
-        raise ValidationError(f"{where} must be {len(spec.shape)} sizes, one for each dimension of {spec}; got {value!r}")
+        raise ValidationError(
+            f"{where} must be {len(spec.shape)} sizes, one for each dimension of {spec}; got {value!r}"
+        )
     ranges = []
     for i, (dim, size) in enumerate(zip(spec.shape, value, strict=True)):
         one = _range(f"{where}[{i}]", size)
@@ -72,7 +74,9 @@ def _whole_shape(spec: TensorSpec, value: object, symbols: dict[str, Range]) -> 
 def _tie(symbols: dict[str, Range], symbol: str, one: Range) -> None:
     known = symbols.setdefault(symbol, one)
     if known != one:
-        raise ValidationError(f"shapes gives dimension {symbol!r} both {_text(known)} and {_text(one)}; equal names are equal")
+        raise ValidationError(
+            f"shapes gives dimension {symbol!r} both {_text(known)} and {_text(one)}; equal names are equal"
+        )
 
 
 def _range(where: str, value: object) -> Range:

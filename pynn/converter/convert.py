@@ -10,7 +10,6 @@ from ..ops.registry import operators
 from .model import OnnxModel
 from .onnx_graph import GraphEmitter, OnnxGraph, OnnxNode
 from .passes import Pass, run_passes
-from .serialize import to_model
 
 _MAX_NAME = 512
 """TensorRT refuses names of 4096 bytes; this leaves room for suffixes in four-byte characters."""
@@ -22,6 +21,8 @@ def to_onnx(graph: Graph, passes: Iterable[Pass] = ()) -> OnnxModel:
     ``passes`` rewrite it for one back end (``backend_passes("onnxruntime", "1.32.0")``); ``OnnxModel.rewrites`` keeps what
     each of them changed.
     """
+    from .serialize import to_model
+
     onnx_graph = lower_graph(graph)
     rewrites = run_passes(onnx_graph, passes)
     return replace(to_model(onnx_graph), rewrites=rewrites)

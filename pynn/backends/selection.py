@@ -1,0 +1,234 @@
+"""Which back end runs a model: the preference, the probes, and the fallback when a library refuses.
+
+WebNN's device selection: ``power_preference`` weighs more than ``accelerated``; both are wishes. A GPU is wanted by
+"high-performance", and by "default" with ``accelerated``; "low-power", and "default" without ``accelerated``, want the
+CPU.
+Spec: https://www.w3.org/TR/webnn/#programming-model-device-selection.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..converter.convert import to_onnx
+from ..converter.model import OnnxModel
+from ..converter.passes import backend_passes
+from ..errors import (
+    BackendUnavailableError,
+    EngineBuildError,
+    FallbackWarning,
+    NotSupportedError,
+    UnsupportedModelError,
+    ValidationError,
+)
+from ..graph import Graph
+from .base import Backend, CompileOptions, Executable, Probe
+from .report import TITLES, BackendReport
+
+BACKENDS = ("auto", "tensorrt", "onnxruntime")
+POWER_PREFERENCES = ("default", "high-performance", "low-power")
+
+_SAY_SO = "backend='onnxruntime' or accelerated=False says that this is wanted"
+_PACKAGE = str(Path(__file__).parent.parent) + os.sep
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the user asked for, checked."""
+
+    backend: str = "auto"
+    power_preference: str = "default"
+    accelerated: bool = True
+    device: int = 0
+    tensorrt_library: str | None = None
+
+    @property
+    def wants_gpu(self) -> bool:
+        return self.power_preference == "high-performance" or (self.power_preference == "default" and self.accelerated)
+
+
+def check_wish(
+    backend: str | None, power_preference: str, accelerated: bool, device: int, tensorrt_library: object
+) -> Wish:
+    """Raises ValidationError naming the argument and what it may be."""
+    name = "auto" if backend is None else backend
+    if name not in BACKENDS:
+        raise ValidationError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, got {backend!r}")
+    if power_preference not in POWER_PREFERENCES:
+        known = ", ".join(map(repr, POWER_PREFERENCES))
+        raise ValidationError(f"power_preference must be one of {known}; got {power_preference!r}")
+    if not isinstance(accelerated, bool):
+        raise ValidationError(f"accelerated must be True or False, got {accelerated!r}")
+    if type(device) is not int or device < 0:
+        raise ValidationError(f"device must be the number of a GPU, 0 or more, got {device!r}")
+    if tensorrt_library is not None and not isinstance(tensorrt_library, (str, os.PathLike)):
+        raise ValidationError(f"tensorrt_library must be a directory, got {tensorrt_library!r}")
+    directory = None if tensorrt_library is None else os.fspath(tensorrt_library)
+    return Wish(name, power_preference, accelerated, device, directory)
+
+
+class Selection:
+    """The back ends a model may go to, best first, and the report of the choice. ``compile`` tries them in order."""
+
+    def __init__(self, backends: Sequence[Backend], report: BackendReport) -> None:
+        self._backends = tuple(backends)
+        self._versions: dict[str, str] = {}
+        self.report = report
+
+    @property
+    def best(self) -> Backend:
+        return self._backends[0]
+
+    @property
+    def fallback_message(self) -> str | None:
+        """What a user should be warned of: the preferred back end cannot be used at all."""
+        if not self.report.fallback:
+            return None
+        return f"{self.report.reason}; {_SAY_SO}"
+
+    def compile(self, source: Graph | OnnxModel, options: CompileOptions) -> Executable:
+        """An executable of the first back end that takes ``source``; its report has the refusals of those before it.
+
+        Raises the only back end's own error, or UnsupportedModelError with every refusal.
+        """
+        refused: dict[str, str] = {}
+        for i, backend in enumerate(self._backends):
+            try:
+                executable = backend.compile(self._model_for(backend, source), options)
+            except (NotSupportedError, EngineBuildError) as error:
+                if len(self._backends) == 1:
+                    raise
+                refused[backend.name] = str(error)
+                if i + 1 < len(self._backends):
+                    continue
+                both = "\n".join(f"{TITLES[name]}: {reason}" for name, reason in refused.items())
+                raise UnsupportedModelError(
+                    f"every back end refuses the model\n{both}",
+                    node=getattr(error, "node", ""),
+                    op_type=getattr(error, "op_type", ""),
+                    log=getattr(error, "log", ""),
+                ) from error
+            executable.report = self._report_for(backend, refused)
+            return executable
+        raise AssertionError("a selection has at least one back end")
+
+    def _model_for(self, backend: Backend, source: Graph | OnnxModel) -> OnnxModel:
+        if isinstance(source, OnnxModel):
+            return source
+        if backend.name not in self._versions:
+            self._versions[backend.name] = backend.version()
+        return to_onnx(source, backend_passes(backend.name, self._versions[backend.name]))
+
+    def _report_for(self, backend: Backend, refused: Mapping[str, str]) -> BackendReport:
+        if not refused:
+            return self.report
+        names = " and ".join(TITLES[name] for name in refused)
+        reason = f"{names} refused this model; {TITLES[backend.name]} takes it"
+        return replace(self.report, chosen=backend.name, reason=reason, fallback=True, refused=refused)
+
+
+def refusal_message(report: BackendReport) -> str | None:
+    """What a user should be warned of after a compile: the model fell back to another back end."""
+    if not report.refused:
+        return None
+    return "; ".join((report.reason, *(f"{TITLES[n]}: {text}" for n, text in report.refused.items()), _SAY_SO))
+
+
+def select(wish: Wish) -> Selection:
+    """Probe in order of preference and keep every verdict. Raises BackendUnavailableError when nothing can be used."""
+    if wish.backend == "tensorrt":
+        return _forced(_tensorrt(wish), wish)
+    if wish.backend == "onnxruntime":
+        return _forced(_onnxruntime(wish), wish)
+    if not wish.wants_gpu:
+        return _cpu(wish)
+    first, second = _tensorrt(wish), _onnxruntime(wish)
+    probes = _probe(first)
+    if any(probe.usable for probe in probes):
+        backends = [backend for backend in (first, second) if backend is not None]
+        report = _report(wish, "tensorrt", _reason(probes), (*probes, _glance_onnxruntime()))
+        return Selection(backends, report)
+    more = _probe(second)
+    probes = (*probes, *more)
+    if not any(probe.usable for probe in more):
+        raise _unavailable("no back end can be used here", probes)
+    reason = f"TensorRT cannot be used: {_why_not(probes)}; {_reason(more)}"
+    return Selection([second], replace(_report(wish, "onnxruntime", reason, probes), fallback=True))
+
+
+def _cpu(wish: Wish) -> Selection:
+    backend = _onnxruntime(wish)
+    probes = _probe(backend)
+    asked = f"power_preference={wish.power_preference!r}, accelerated={wish.accelerated}"
+    if any(probe.usable for probe in probes):
+        skipped = Probe("tensorrt", "any", False, f"not looked at: {asked} asks for the CPU")
+        return Selection([backend], _report(wish, "onnxruntime", _reason(probes), (*probes, skipped)))
+    raise _unavailable("no back end can be used here", probes)
+
+
+def _forced(backend: Backend | None, wish: Wish) -> Selection:
+    probes = _probe(backend) if backend is not None else (_MISSING,)
+    if backend is None or not any(probe.usable for probe in probes):
+        raise _unavailable(f"backend={wish.backend!r} was asked for, but it cannot be used here", probes)
+    return Selection([backend], _report(wish, wish.backend, _reason(probes), probes))
+
+
+def _tensorrt(wish: Wish) -> Backend | None:
+    try:
+        from .trt import TensorRTBackend
+    except ImportError:
+        return None
+    return TensorRTBackend(library_dir=wish.tensorrt_library, device=wish.device)
+
+
+def _onnxruntime(wish: Wish) -> Backend:
+    from .ort import OrtBackend
+
+    return OrtBackend(use_gpu=wish.wants_gpu)
+
+
+_MISSING = Probe("tensorrt", "pynn.backends.trt", False, "this build of pynn has no TensorRT back end")
+
+
+def _probe(backend: Backend | None) -> tuple[Probe, ...]:
+    return (_MISSING,) if backend is None else backend.probe()
+
+
+def _glance_onnxruntime() -> Probe:
+    """ONNX Runtime's presence without importing it: it only comes second."""
+    found = importlib.util.find_spec("onnxruntime") is not None
+    reason = "installed; not loaded, TensorRT comes first" if found else "not installed: no fallback"
+    return Probe("onnxruntime", "onnxruntime", found, reason, "" if found else "pip install onnxruntime")
+
+
+def _report(wish: Wish, chosen: str, reason: str, probes: tuple[Probe, ...]) -> BackendReport:
+    return BackendReport(wish.backend, wish.power_preference, wish.accelerated, chosen, reason, probes=probes)
+
+
+def _reason(probes: Sequence[Probe]) -> str:
+    return next(probe.reason for probe in probes if probe.usable)
+
+
+def _why_not(probes: Sequence[Probe]) -> str:
+    first = next(probe for probe in probes if probe.backend == "tensorrt")
+    return f"{first.reason} ({first.hint})" if first.hint else first.reason
+
+
+def _unavailable(what: str, probes: Sequence[Probe]) -> BackendUnavailableError:
+    verdicts = (f"{p.backend} {p.candidate}: {p.reason}" + (f" ({p.hint})" if p.hint else "") for p in probes)
+    return BackendUnavailableError("\n  ".join((f"{what}:", *verdicts)))
+
+
+def warn_fallback(message: str) -> None:
+    """One FallbackWarning at the line of the user's code that called into pynn."""
+    depth, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+        depth += 1
+    warnings.warn(message, FallbackWarning, stacklevel=depth)

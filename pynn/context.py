@@ -1,0 +1,471 @@
+"""MLContext, MLGraphBuilder and MLGraph: WebNN's running half. Spec: https://www.w3.org/TR/webnn/#api-mlcontext."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from types import MappingProxyType, TracebackType
+from typing import Any, overload
+
+import numpy as np
+from typing_extensions import Self
+
+from .aio import ContextLost, Timeline, in_thread
+from .backends.base import CompileOptions, Executable
+from .backends.report import BackendReport
+from .backends.selection import Selection, refusal_message, warn_fallback
+from .builder import Buffer, GraphBuilder
+from .errors import InvalidStateError, UnknownError, ValidationError
+from .graph import Graph, Operand
+from .limits import op_support_limits
+from .tensor import Array, MLTensor, TensorLike, allocate, copy_out, fill, parse_descriptor
+from .types import DataType, OperandDescriptor
+
+Tensors = Mapping[str, MLTensor]
+
+
+class MLContext:
+    """Where graphs are compiled and run, and tensors live. Made by ``pynn.ML().create_context``; a context manager.
+
+    Reads, writes and dispatches take effect in the order of the calls. Methods ending in ``_async`` are the awaitable
+    faces of those without; their slow work happens in another thread. Safe to call from many threads.
+    """
+
+    def __init__(self, selection: Selection, options: CompileOptions, *, warned: bool = False) -> None:
+        self._selection = selection
+        self._options = options
+        self._limits = selection.best.limits()
+        self._timeline = Timeline()
+        self._lost = ContextLost()
+        self._warned = warned
+        self._graphs: weakref.WeakSet[MLGraph] = weakref.WeakSet()
+        self._tensors: weakref.WeakSet[MLTensor] = weakref.WeakSet()
+        self.power_preference = selection.report.power_preference
+        self.accelerated = selection.report.accelerated
+
+    # -- what it is
+
+    @property
+    def backend(self) -> str:
+        """The back end's name: "tensorrt" or "onnxruntime"."""
+        return self._selection.report.chosen
+
+    @property
+    def backend_report(self) -> BackendReport:
+        """Why this back end, and what every candidate said. Print it."""
+        return self._selection.report
+
+    @property
+    def lost(self) -> ContextLost:
+        """Resolves with a ``message`` when the context is lost or destroyed: await it, wait for it, or ask ``done``."""
+        return self._lost
+
+    def op_support_limits(self) -> dict[str, Any]:
+        """Data types and ranks that this context's back end takes, for each builder method and operand.
+
+        Spec: https://www.w3.org/TR/webnn/#api-mlcontext-opsupportlimits.
+        """
+        return op_support_limits(self._limits)
+
+    def __repr__(self) -> str:
+        state = f" lost: {self._lost.message}" if self._lost.done else ""
+        return f"<MLContext on {self.backend}{state}>"
+
+    # -- graphs
+
+    def create_graph_builder(self) -> MLGraphBuilder:
+        """A builder of one graph for this context. Raises InvalidStateError when the context is lost."""
+        return MLGraphBuilder(self)
+
+    def compute(
+        self, graph: MLGraph, inputs: Mapping[str, Array], *, out: Mapping[str, Array] | None = None
+    ) -> dict[str, Array]:
+        """Run ``graph`` on numpy arrays and return the outputs by name; those named in ``out`` go to its arrays.
+
+        A convenience beyond the spec: no tensors, no timeline, concurrent calls allowed. Raises ValidationError (as
+        InputError where it names an array) for a graph of another context or wrong arrays, InvalidStateError for a
+        destroyed graph, ExecutionError when the back end fails.
+        """
+        return self._ready(graph).run(inputs, out=out)
+
+    async def compute_async(
+        self, graph: MLGraph, inputs: Mapping[str, Array], *, out: Mapping[str, Array] | None = None
+    ) -> dict[str, Array]:
+        """``compute`` in a thread."""
+        executable = self._ready(graph)
+        return await in_thread(executable.run, inputs, out=out)
+
+    def dispatch(self, graph: MLGraph, inputs: Tensors, outputs: Tensors) -> None:
+        """Run ``graph`` from tensors to tensors: all inputs and outputs of the graph, nothing else, no tensor twice.
+
+        Raises, in this order: ValidationError for a graph of another context; InvalidStateError for a destroyed graph;
+        ValidationError for a tensor given twice, of another context, destroyed, constant, unknown, missing, or not
+        exactly of the graph's data type and shape; ExecutionError when the back end fails.
+        Spec: https://www.w3.org/TR/webnn/#api-mlcontext-dispatch.
+        """
+        executable = self._ready(graph, "dispatch")
+        sources, targets = self._bindings(graph, inputs, outputs)
+        self._timeline.run(executable.run, sources, out=targets)
+
+    def _ready(self, graph: MLGraph, where: str = "compute") -> Executable:
+        if not isinstance(graph, MLGraph):
+            raise ValidationError(f"{where}: expected an MLGraph, got {type(graph).__name__}")
+        if graph._context is not self:
+            raise ValidationError(f"{where}: the graph belongs to another context; build it with a builder of this one")
+        executable = graph._executable
+        if executable is None:
+            raise InvalidStateError(f"{where}: the graph is destroyed" + self._lost_suffix())
+        return executable
+
+    def _bindings(self, graph: MLGraph, inputs: Tensors, outputs: Tensors) -> tuple[dict[str, Array], dict[str, Array]]:
+        for side, tensors in (("inputs", inputs), ("outputs", outputs)):
+            if not isinstance(tensors, Mapping):
+                raise ValidationError(f"dispatch: {side} must map names to tensors, got {type(tensors).__name__}")
+            for name, tensor in tensors.items():
+                if not isinstance(tensor, MLTensor):
+                    raise ValidationError(
+                        f"dispatch: {side}[{name!r}] must be an MLTensor, got {type(tensor).__name__}"
+                    )
+        seen: dict[int, str] = {}
+        everything = [(f"inputs[{n!r}]", t) for n, t in inputs.items()] + [
+            (f"outputs[{n!r}]", t) for n, t in outputs.items()
+        ]
+        for where, tensor in everything:
+            first = seen.setdefault(id(tensor), where)
+            if first != where:
+                raise ValidationError(f"dispatch: {first} and {where} are the same tensor; each binding needs its own")
+        for where, tensor in everything:
+            if tensor._context is not self:
+                raise ValidationError(f"dispatch: {where} belongs to another context")
+        arrays = {where: self._alive(f"dispatch: {where}", tensor) for where, tensor in everything}
+        for side, tensors, wanted in (("inputs", inputs, graph.inputs), ("outputs", outputs, graph.outputs)):
+            _check_side(side, tensors, wanted)
+        return (
+            {name: arrays[f"inputs[{name!r}]"] for name in inputs},
+            {name: arrays[f"outputs[{name!r}]"] for name in outputs},
+        )
+
+    def _compile(self, graph: Graph) -> Executable:
+        self._check_alive("build")
+        executable = self._selection.compile(graph, self._options)
+        if self._lost.done:
+            executable.close()
+            raise InvalidStateError(f"build: the context was lost while compiling{self._lost_suffix()}")
+        return executable
+
+    def _adopt(self, graph: Graph, executable: Executable) -> MLGraph:
+        compiled = MLGraph(self, graph, executable)
+        self._graphs.add(compiled)
+        message = refusal_message(compiled.backend_report)
+        if message is not None and not self._warned:
+            self._warned = True
+            warn_fallback(message)
+        return compiled
+
+    # -- tensors
+
+    def create_tensor(
+        self,
+        descriptor: TensorLike,
+        data_type: str | DataType | None = None,
+        *,
+        readable: bool = False,
+        writable: bool = False,
+    ) -> MLTensor:
+        """A tensor of zeros: ``create_tensor([2, 3], "float32", readable=True)`` or with a descriptor.
+
+        A mapping may also hold ``readable`` and ``writable``. Raises InvalidStateError when the context is lost,
+        ValidationError for a bad descriptor, UnknownError without memory.
+        Spec: https://www.w3.org/TR/webnn/#api-mlcontext-createtensor.
+        """
+        self._check_alive("create_tensor")
+        if isinstance(descriptor, Mapping):
+            readable, writable = descriptor.get("readable", readable), descriptor.get("writable", writable)
+        for name, flag in (("readable", readable), ("writable", writable)):
+            if not isinstance(flag, bool):
+                raise ValidationError(f"create_tensor: {name} must be True or False, got {flag!r}")
+        parsed = parse_descriptor("create_tensor", descriptor, data_type, self._limits.max_tensor_byte_length)
+        return self._new_tensor(allocate("create_tensor", parsed), parsed, readable=readable, writable=writable)
+
+    async def create_tensor_async(
+        self,
+        descriptor: TensorLike,
+        data_type: str | DataType | None = None,
+        *,
+        readable: bool = False,
+        writable: bool = False,
+    ) -> MLTensor:
+        """``create_tensor``, awaitable."""
+        return self.create_tensor(descriptor, data_type, readable=readable, writable=writable)
+
+    @overload
+    def create_constant_tensor(self, data: Array, /) -> MLTensor: ...
+    @overload
+    def create_constant_tensor(
+        self, descriptor: OperandDescriptor | Mapping[str, Any], data: Buffer, /
+    ) -> MLTensor: ...
+
+    def create_constant_tensor(self, descriptor: Any, data: Any = None, /) -> MLTensor:
+        """A tensor for ``MLGraphBuilder.constant``, from an array, or a descriptor and a buffer, copied.
+
+        Raises InvalidStateError when the context is lost, ValidationError for a bad descriptor or buffer, UnknownError
+        without memory. Spec: https://www.w3.org/TR/webnn/#api-mlcontext-createconstanttensor.
+        """
+        where = "create_constant_tensor"
+        self._check_alive(where)
+        if isinstance(descriptor, np.ndarray) and data is None:
+            data, descriptor = descriptor, {"data_type": descriptor.dtype.name, "shape": descriptor.shape}
+        parsed = parse_descriptor(where, descriptor, None, self._limits.max_tensor_byte_length)
+        array = allocate(where, parsed)
+        fill(where, array, parsed, data)
+        array.setflags(write=False)
+        return self._new_tensor(array, parsed, readable=False, writable=False, constant=True)
+
+    async def create_constant_tensor_async(self, descriptor: Any, data: Any = None, /) -> MLTensor:
+        """``create_constant_tensor``, awaitable."""
+        return self.create_constant_tensor(descriptor, data)
+
+    def write_tensor(self, tensor: MLTensor, data: Buffer) -> None:
+        """Copy ``data`` into the whole tensor: bytes, a uint8 array, or an array of its data type, of its exact length.
+
+        Raises ValidationError for a tensor of another context, destroyed or not writable, and for a wrong buffer.
+        Spec: https://www.w3.org/TR/webnn/#api-mlcontext-writetensor.
+        """
+        array = self._own("write_tensor", tensor)
+        if not tensor.writable:
+            raise ValidationError("write_tensor: the tensor is not writable; create it with writable=True")
+        self._timeline.run(fill, "write_tensor", array, tensor.descriptor, data)
+
+    @overload
+    def read_tensor(self, tensor: MLTensor) -> Array: ...
+    @overload
+    def read_tensor(self, tensor: MLTensor, out: Array | bytearray | memoryview) -> None: ...
+
+    def read_tensor(self, tensor: MLTensor, out: Array | bytearray | memoryview | None = None) -> Array | None:
+        """The tensor's contents as a new array, or None after copying them into ``out``.
+
+        Raises ValidationError for a tensor of another context, destroyed or not readable, and for a wrong ``out``.
+        Spec: https://www.w3.org/TR/webnn/#api-mlcontext-readtensor.
+        """
+        array = self._readable(tensor)
+        return self._timeline.run(_read, array, tensor.descriptor, out)
+
+    async def read_tensor_async(
+        self, tensor: MLTensor, out: Array | bytearray | memoryview | None = None
+    ) -> Array | None:
+        """``read_tensor``, awaitable; InvalidStateError if the tensor or the context goes away while it is pending."""
+        array = self._readable(tensor)
+
+        def read() -> Array | None:
+            if tensor._destroyed:
+                raise InvalidStateError(f"read_tensor: the tensor was destroyed during the read{self._lost_suffix()}")
+            return _read(array, tensor.descriptor, out)
+
+        return await self._timeline.awaited(read)
+
+    def _readable(self, tensor: MLTensor) -> Array:
+        array = self._own("read_tensor", tensor)
+        if not tensor.readable:
+            fix = "constant tensors never are" if tensor.constant else "create it with readable=True"
+            raise ValidationError(f"read_tensor: the tensor is not readable; {fix}")
+        return array
+
+    def _own(self, where: str, tensor: MLTensor) -> Array:
+        if not isinstance(tensor, MLTensor):
+            raise ValidationError(f"{where}: expected an MLTensor, got {type(tensor).__name__}")
+        if tensor._context is not self:
+            raise ValidationError(f"{where}: the tensor belongs to another context")
+        return self._alive(f"{where}: the tensor", tensor)
+
+    def _alive(self, where: str, tensor: MLTensor) -> Array:
+        array = tensor._array
+        if array is None:
+            raise ValidationError(f"{where} is destroyed{self._lost_suffix()}")
+        return array
+
+    def _new_tensor(
+        self, array: Array, descriptor: OperandDescriptor, *, readable: bool, writable: bool, constant: bool = False
+    ) -> MLTensor:
+        tensor = MLTensor(self, array, descriptor, readable=readable, writable=writable, constant=constant)
+        self._tensors.add(tensor)
+        return tensor
+
+    # -- the end
+
+    def destroy(self) -> None:
+        """Lose the context: its graphs and tensors are destroyed, pending work fails. Idempotent.
+
+        Spec: https://www.w3.org/TR/webnn/#api-mlcontext-destroy.
+        """
+        self._lose("destroy() was called")
+
+    def _lose(self, message: str) -> None:
+        if not self._lost._resolve(message):
+            return
+        for tensor in list(self._tensors):
+            tensor.destroy()
+        for graph in list(self._graphs):
+            graph.destroy()
+        self._timeline.close()
+
+    def _check_alive(self, where: str) -> None:
+        if self._lost.done:
+            raise InvalidStateError(f"{where}: the context is lost ({self._lost.message}); create a new one")
+
+    def _lost_suffix(self) -> str:
+        return f" (the context is lost: {self._lost.message})" if self._lost.done else ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.destroy()
+
+
+def _read(array: Array, descriptor: OperandDescriptor, out: object) -> Array | None:
+    if out is None:
+        try:
+            return array.copy()
+        except MemoryError as error:
+            raise UnknownError(
+                f"read_tensor: no memory for {array.nbytes} bytes; read into an array of yours"
+            ) from error
+    copy_out("read_tensor", array, descriptor, out)
+    return None
+
+
+def _check_side(side: str, tensors: Tensors, wanted: Mapping[str, OperandDescriptor]) -> None:
+    listing = ", ".join(f"{name}: {d.data_type}{list(d.shape)}" for name, d in wanted.items()) or "none"
+    for name, tensor in tensors.items():
+        descriptor = wanted.get(name)
+        if descriptor is None:
+            raise ValidationError(f"dispatch: {side}[{name!r}] is not of this graph; its {side}: {listing}")
+        if tensor.constant:
+            raise ValidationError(f"dispatch: {side}[{name!r}] is a constant tensor; make it with create_tensor")
+        if tensor.descriptor != descriptor:
+            raise ValidationError(
+                f"dispatch: {side}[{name!r}] is {tensor.data_type}{list(tensor.shape)}, "
+                f"the graph has {descriptor.data_type}{list(descriptor.shape)}"
+            )
+    for name in wanted:
+        if name not in tensors:
+            raise ValidationError(f"dispatch: {side} lack {name!r}; the graph has {listing}")
+
+
+class MLGraph:
+    """A compiled graph, bound to its context. ``inputs`` and ``outputs`` hold the descriptors by name.
+
+    ``inputs`` has only what some output depends on. ``executable`` is the back end's own object. A context manager.
+    Spec: https://www.w3.org/TR/webnn/#api-mlgraph.
+    """
+
+    def __init__(self, context: MLContext, graph: Graph, executable: Executable) -> None:
+        self._context = context
+        self._executable: Executable | None = executable
+        self.inputs = MappingProxyType({name: operand.descriptor for name, operand in graph.inputs.items()})
+        self.outputs = MappingProxyType({name: operand.descriptor for name, operand in graph.outputs.items()})
+        self.backend = executable.backend
+        report = executable.report
+        assert report is not None
+        self.backend_report: BackendReport = report
+
+    @property
+    def executable(self) -> Executable:
+        """Raises InvalidStateError once the graph is destroyed."""
+        if self._executable is None:
+            raise InvalidStateError("the graph is destroyed")
+        return self._executable
+
+    @property
+    def stats(self) -> Mapping[str, Any]:
+        return self.executable.stats
+
+    def destroy(self) -> None:
+        """Give the executable back. Idempotent; queued work still completes."""
+        executable, self._executable = self._executable, None
+        if executable is not None:
+            self._context._timeline.after_pending(executable.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.destroy()
+
+    def __repr__(self) -> str:
+        def side(values: Mapping[str, OperandDescriptor]) -> str:
+            return ", ".join(f"{name}: {d.data_type}{list(d.shape)}" for name, d in values.items())
+
+        state = " destroyed" if self._executable is None else ""
+        return f"<MLGraph ({side(self.inputs)}) -> ({side(self.outputs)}) on {self.backend}{state}>"
+
+
+class MLGraphBuilder(GraphBuilder):
+    """Builds one graph for a context: ``GraphBuilder`` with ``build``, and constants from constant tensors.
+
+    Raises InvalidStateError when the context is lost. Spec: https://www.w3.org/TR/webnn/#api-mlgraphbuilder.
+    """
+
+    def __init__(self, context: MLContext) -> None:
+        if not isinstance(context, MLContext):
+            raise ValidationError(f"MLGraphBuilder: expected an MLContext, got {type(context).__name__}")
+        context._check_alive("MLGraphBuilder")
+        super().__init__()
+        self._context = context
+        self._constant_tensors: dict[int, tuple[Operand, MLTensor]] = {}
+
+    def _check_can_build(self) -> None:
+        self._context._check_alive("graph builder")
+        super()._check_can_build()
+
+    @overload
+    def constant(self, value: MLTensor | Array | np.generic, /) -> Operand: ...
+    @overload
+    def constant(self, data_type: str | DataType, value: float, /) -> Operand: ...
+    @overload
+    def constant(self, descriptor: OperandDescriptor | Mapping[str, Any], buffer: Buffer, /) -> Operand: ...
+
+    def constant(self, first: Any, second: Any = None, /) -> Operand:
+        """As ``GraphBuilder.constant``, or from a constant tensor of the same context, which shares its memory.
+
+        The tensor must be alive until ``build``; the graph keeps working when it is destroyed later.
+        """
+        if not isinstance(first, MLTensor):
+            return super().constant(first, second)
+        array = self._context._own("constant", first)
+        if not first.constant:
+            raise ValidationError(
+                "constant: the tensor is not constant; make it with create_constant_tensor", operator="constant"
+            )
+        self._check_can_build()
+        operand = Operand(self._owner, first.data_type, first.shape, data=array)
+        self._constant_tensors[id(operand)] = (operand, first)
+        return operand
+
+    def finish(self, outputs: Mapping[str, Operand]) -> Graph:
+        """As ``GraphBuilder.finish``; also a ValidationError when a constant tensor that is needed was destroyed."""
+        graph = super().finish(outputs)
+        for operand in graph.constants:
+            _, tensor = self._constant_tensors.get(id(operand), (None, None))
+            if tensor is not None and tensor.destroyed:
+                self._finished = False
+                raise ValidationError(
+                    f"build: the constant tensor {tensor!r} was destroyed before build; destroy it afterwards",
+                    operator="build",
+                )
+        return graph
+
+    def build(self, outputs: Mapping[str, Operand]) -> MLGraph:
+        """Compile the graph that computes ``outputs``.
+
+        Raises InvalidStateError when this builder has built or the context is lost, ValidationError (the builder stays
+        usable) for empty outputs, an empty name, or an operand that is foreign, an input or a constant, OperationError
+        when compiling fails. Spec: https://www.w3.org/TR/webnn/#api-mlgraphbuilder-build.
+        """
+        graph = self.finish(outputs)
+        return self._context._adopt(graph, self._context._compile(graph))
+
+    async def build_async(self, outputs: Mapping[str, Operand]) -> MLGraph:
+        """``build``, compiling in a thread."""
+        graph = self.finish(outputs)
+        return self._context._adopt(graph, await in_thread(self._context._compile, graph))
