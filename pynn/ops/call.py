@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TypeGuard, cast
 
 import numpy as np
-from typing_extensions import TypeGuard
 
 from ..errors import ValidationError
 from ..graph import InputValue, Operand
