@@ -30,7 +30,7 @@ def _in_range(e: Emitter, indices: Tensor, dims: Sequence[int], *, int64: bool =
     """``indices`` clamped to ``[-dim, dim - 1]``, which is what ONNX allows; ``dims`` is one size, or one for each
     position of the last dimension. Constants are also made non-negative. ``int64``: the ONNX operator takes no
     int32."""
-    sizes = np.array(dims, dtype=np.int64)
+    sizes = np.array(dims if len(dims) > 1 else dims[0], dtype=np.int64)
     known = e.constant_value(indices)
     if known is not None:
         wide = known.astype(np.int64)

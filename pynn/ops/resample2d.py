@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 
@@ -79,17 +80,38 @@ def _has_halves(old: int, new: int) -> bool:
 
 
 def _linear(e: Emitter, x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Runtimes interpolate the last two axes only: others are transposed there and back. Integers round half to
-    even."""
+    """Runtimes interpolate the last two axes only: others are transposed there and back. Integers round half to even.
+
+    They also divide by the ratio of sizes in float32, whose rounding alone can cost float32 values more than the spec's
+    tolerance: an axis with an inexact ratio is blended by weights computed on the host.
+    """
     original = x.data_type
     if not x.is_float:
         x = e.cast(x, DataType.FLOAT32)
+    if original == "float32":
+        for a in range(4):
+            if Fraction(float(np.float32(shape[a] / x.shape[a]))) != Fraction(shape[a], x.shape[a]):
+                x = _blend(e, x, a, shape[a])
     changed = [a for a in range(4) if x.shape[a] != shape[a]]
-    order = list(range(4)) if min(changed) >= 2 else [a for a in range(4) if a not in changed] + changed
-    x = e.transpose(x, order)
-    x = _resize(e, x, tuple(shape[a] for a in order), mode="linear")
-    x = e.transpose(x, [order.index(a) for a in range(4)])
+    if changed:
+        order = list(range(4)) if min(changed) >= 2 else [a for a in range(4) if a not in changed] + changed
+        x = e.transpose(x, order)
+        x = _resize(e, x, tuple(shape[a] for a in order), mode="linear")
+        x = e.transpose(x, [order.index(a) for a in range(4)])
     return x if x.data_type == original else e.cast(e.op("Round", x), original)
+
+
+def _blend(e: Emitter, x: Tensor, axis: int, new: int) -> Tensor:
+    old = x.shape[axis]
+    shape = (*x.shape[:axis], new, *x.shape[axis + 1 :])
+    centers = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+    low = np.floor(centers)
+    column = (new, *(1 for _ in range(axis + 1, 4)))
+    parts = []
+    for indices, weights in ((low, 1 - (centers - low)), (np.ceil(centers), centers - low)):
+        taken = e.op("Gather", x, e.constant(indices.astype(np.int64)), shape=shape, axis=axis)
+        parts.append(e.op("Mul", taken, e.constant(weights.astype(np.float32).reshape(column))))
+    return e.op("Add", *parts)
 
 
 def _resize(e: Emitter, x: Tensor, shape: tuple[int, ...], **attributes: str) -> Tensor:

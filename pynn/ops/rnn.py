@@ -122,7 +122,7 @@ def _onnx_gates(e: Emitter, x: Tensor | None, layout: str) -> Tensor | None:
         blocks = np.split(value, len(order), axis=1)
         return e.constant(np.concatenate([blocks[k] for k in order], axis=1))
     pieces = split(e, x, (x.shape[1] // len(order),) * len(order), 1)
-    return e.op("Concat", *(pieces[k] for k in order), axis=1)
+    return e.op("Concat", *(pieces[k] for k in order), shape=x.shape, axis=1)
 
 
 def _onnx_bias(e: Emitter, bias: Tensor | None, recurrent: Tensor | None) -> Tensor | None:
