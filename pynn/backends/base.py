@@ -75,6 +75,7 @@ class Executable(ABC):
         self.outputs = outputs
         self._closed = False
         self._plan = tuple((spec.name, spec.numpy, spec.shape if spec.is_static else None, spec) for spec in inputs)
+        self._out_plan = {spec.name: (spec.numpy, spec.shape if spec.is_static else None, spec) for spec in outputs}
         self._rules = None if all(spec.is_static for spec in inputs) else ShapeRules(inputs, ranges)
         self._seen_shapes: dict[tuple[tuple[int, ...], ...], None] = {}
 
@@ -162,21 +163,30 @@ class Executable(ABC):
 
     def check_out(self, out: Mapping[str, Array]) -> None:
         """Raise InputError unless every array of ``out`` can take the result of its name."""
-        specs = {spec.name: spec for spec in self.outputs}
         for name, array in out.items():
-            spec = specs.get(name)
-            if spec is None:
-                raise InputError(
-                    f"out: there is no output {name!r}; outputs: {_listing(self.outputs)}", tensor=str(name)
-                )
-            if not isinstance(array, np.ndarray):
-                raise InputError(f"out {name!r} must be a numpy array, got {type(array).__name__}", tensor=name)
-            if array.dtype != spec.numpy:
-                raise InputError(f"out {name!r} is {array.dtype}, expected {spec.data_type}", tensor=name)
-            check_shape(spec, array.shape, "out")
-            if not array.flags.c_contiguous or not array.flags.writeable:
-                fault = "read-only" if array.flags.c_contiguous else "not C-contiguous"
-                raise InputError(f"out {name!r} is {fault}; pass a writable array made with numpy.empty", tensor=name)
+            plan = self._out_plan.get(name)
+            if (
+                plan is None
+                or type(array) is not np.ndarray
+                or array.dtype is not plan[0]
+                or array.shape != plan[1]
+                or not array.flags.carray
+            ):
+                self._admit_out(name, array)
+
+    def _admit_out(self, name: str, array: object) -> None:
+        """The slow way: subclasses of ndarray and dynamic shapes; or the error."""
+        if name not in self._out_plan:
+            raise InputError(f"out: there is no output {name!r}; outputs: {_listing(self.outputs)}", tensor=str(name))
+        spec = self._out_plan[name][2]
+        if not isinstance(array, np.ndarray):
+            raise InputError(f"out {name!r} must be a numpy array, got {type(array).__name__}", tensor=name)
+        if array.dtype != spec.numpy:
+            raise InputError(f"out {name!r} is {array.dtype}, expected {spec.data_type}", tensor=name)
+        check_shape(spec, array.shape, "out")
+        if not array.flags.carray:
+            fault = "not C-contiguous" if not array.flags.c_contiguous else "read-only or not aligned"
+            raise InputError(f"out {name!r} is {fault}; pass a writable array made with numpy.empty", tensor=name)
 
     def close(self) -> None:
         """Give everything back. Idempotent."""
