@@ -21,6 +21,10 @@ class Operand:
 
     data_type: DataType
     shape: Shape
+    _owner: object
+    _name: str | None
+    _data: np.ndarray[Any, Any] | None
+    _node: Node | None
 
     def __init__(
         self,

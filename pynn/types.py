@@ -6,7 +6,7 @@ Spec: https://www.w3.org/TR/webnn/#enumdef-mloperanddatatype, #dictdef-mloperand
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -53,7 +53,8 @@ class DataType(str, Enum):
         except KeyError:
             import ml_dtypes
 
-            return np.dtype(getattr(ml_dtypes, self.value))
+            extended: np.dtype[Any] = np.dtype(getattr(ml_dtypes, self.value))
+            return extended
 
     @classmethod
     def parse(cls, value: object) -> DataType:
@@ -97,7 +98,7 @@ class OperandDescriptor:
 
 def is_uint(value: object, limit: int = 2**32 - 1) -> bool:
     """A Python or numpy integer in [0, limit]; bools and floats are not integers."""
-    return (type(value) is int or isinstance(value, np.integer)) and 0 <= value <= limit
+    return (type(value) is int or isinstance(value, np.integer)) and bool(0 <= value <= limit)
 
 
 def check_shape(shape: object, *, what: str = "shape") -> Shape:
@@ -122,13 +123,14 @@ def cast_number(value: float, data_type: DataType) -> np.generic:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
         raise ValidationError(f"expected a number, got {value!r}")
     dtype = data_type.numpy
+    scalar: Callable[[Any], np.generic] = dtype.type
     if data_type.is_float:
         try:
             wide = float(value)
         except OverflowError:
             wide = math.copysign(math.inf, value)
         with np.errstate(over="ignore"):
-            return dtype.type(wide)
+            return scalar(wide)
     if data_type.bits < 8:
         low, high = (0, 15) if data_type is DataType.UINT4 else (-8, 7)
     else:
@@ -136,6 +138,6 @@ def cast_number(value: float, data_type: DataType) -> np.generic:
         low, high = int(info.min), int(info.max)
     if isinstance(value, (float, np.floating)):
         if math.isnan(value):
-            return dtype.type(0)
+            return scalar(0)
         value = low if value < low else high if value > high else round(float(value))
-    return dtype.type(min(max(int(value), low), high))
+    return scalar(min(max(int(value), low), high))
