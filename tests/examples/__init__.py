@@ -1,0 +1,1 @@
+"""The examples, each against an independent answer."""
