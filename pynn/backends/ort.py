@@ -194,8 +194,13 @@ def _weight(ort: Any, array: Array) -> Any:
     array = np.ascontiguousarray(array)
     if array.dtype.kind in "biufcOU" and array.dtype.name not in _FOREIGN_TYPES:
         return ort.OrtValue.ortvalue_from_numpy(array)
-    from ..converter.serialize import element_type
+    from ..converter.serialize import element_type, pack_4bit
 
+    packed = pack_4bit(array)
+    if packed is not array:  # the shape counts elements, the memory holds two to a byte
+        memory = np.zeros(array.shape, dtype=np.uint8)
+        memory.reshape(-1)[: packed.size] = packed
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(memory, element_type(array.dtype.name))
     return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, element_type(array.dtype.name))
 
 

@@ -36,6 +36,16 @@ def element_type_name(number: int) -> str:
     return _NAMES.get(number, f"unknown type {number}")
 
 
+def pack_4bit(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The bytes ONNX means by a 4-bit array: two elements to a byte, the first in the low half. Others as they are."""
+    if array.dtype.name not in ("int4", "uint4"):
+        return array
+    nibbles = np.ascontiguousarray(array).reshape(-1).view(np.uint8) & 0xF
+    low, high = nibbles[0::2], nibbles[1::2]
+    low[: high.size] |= high << 4
+    return low
+
+
 def to_model(graph: OnnxGraph) -> OnnxModel:
     """Serialize. Initializers above INLINE_BYTES stay out of the proto and are not copied."""
     proto, weights = graph_to_proto(graph)
@@ -120,7 +130,7 @@ def write_model(model: OnnxModel, path: Path) -> Path:
         for tensor in proto.graph.initializer:
             if tensor.name not in model.weights:
                 continue
-            array = model.weights[tensor.name]
+            array = pack_4bit(model.weights[tensor.name])
             file.write(b"\0" * (-file.tell() % 4096))
             entries = {"location": data.name, "offset": str(file.tell()), "length": str(array.nbytes)}
             del tensor.external_data[:]
