@@ -355,7 +355,7 @@ PYNN_TRT_API int32_t pynn_trt_parser_set_flag(pynn_trt_parser *parser, int32_t f
                                               pynn_trt_error **error);
 PYNN_TRT_API int32_t pynn_trt_parser_get_flag(const pynn_trt_parser *parser, int32_t flag, int32_t *on,
                                               pynn_trt_error **error);
-/* path: where the model came from, for external data; NULL if none. */
+/* path: where the model came from, for external data; NULL if none. The network must be empty: one model each. */
 PYNN_TRT_API int32_t pynn_trt_parser_parse(pynn_trt_parser *parser, const void *model, uint64_t size,
                                            const char *path, pynn_trt_error **error);
 /* The same in three steps, with initializers that stay in the caller's memory (not copied): the model bytes name them as

@@ -51,8 +51,14 @@ void Parser::start(const void* model, uint64_t size) {
   abi().call(abi::slot::Parser_clearErrors, native());
 }
 
+void Parser::require_empty_network() const {
+  require(network_->input_count() + network_->layer_count() == 0,
+          "the network is not empty: a model needs a network of its own");
+}
+
 void Parser::parse(const void* model, uint64_t size, const char* path) {
   start(model, size);
+  require_empty_network();
   LogScope log(network_->logger());
   if (!abi().call(abi::slot::Parser_parse, native(), model, size, path))
     throw failure(log, "cannot parse the model");
@@ -86,6 +92,7 @@ void Parser::load_initializer(const char* name, const void* data, uint64_t size)
 
 void Parser::parse_loaded() {
   require(loaded_ || !abi().has(abi::slot::Parser_parseModelProto), "no model was loaded");
+  require_empty_network();
   LogScope log(network_->logger());
   if (!abi().call(abi::slot::Parser_parseModelProto, native())) throw failure(log, "cannot parse the model");
   require_content();
@@ -93,6 +100,7 @@ void Parser::parse_loaded() {
 
 bool Parser::supports_model(const void* model, uint64_t size, const char* path, int64_t* subgraphs) {
   start(model, size);
+  require_empty_network();
   LogScope log(network_->logger());
   bool supported = abi().call(abi::slot::Parser_supportsModelV2, native(), model, size, path);
   *subgraphs = abi().call(abi::slot::Parser_getNbSubgraphs, native());

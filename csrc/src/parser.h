@@ -28,6 +28,8 @@ class Parser {
   const abi::Parser* native() const { return native_.get(); }
   // What the next call reports must be its own.
   void start(const void* model, uint64_t size);
+  // A second parse into a network fails without saying why.
+  void require_empty_network() const;
   // TensorRT takes anything for a model whose unknown parts it skips.
   void require_content() const;
   Failure failure(const LogScope& log, const std::string& what) const;
