@@ -9,11 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pynn.ops.registry import snake_case
-
 from . import pool, report
 from .case import STATUSES, Result
-from .vectors import Case, cases, shared_folder
+from .vectors import Case, cases, method_name, shared_folder
 from .worker import BACKENDS
 
 
@@ -56,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def select(folder: Path, operators: Sequence[str], text: str, shard: tuple[int, int]) -> list[Case]:
-    wanted = {snake_case(name) for name in operators if name}
+    wanted = {method_name(name) for name in operators if name}
     found = [c for c in cases(folder) if (not wanted or c.operator in wanted) and text in c.id]
     missing = wanted - {case.operator for case in found}
     if missing and not text:

@@ -17,7 +17,7 @@ from pynn.graph import Graph
 from pynn.ops.registry import snake_case
 
 from .compare import compare
-from .vectors import Case, array, is_number, number
+from .vectors import Case, array, is_number, method_name, number
 
 STATUSES = ("passed", "failed", "unsupported", "error", "crash", "timeout", "not-run")
 
@@ -58,7 +58,7 @@ def build(test: Mapping[str, Any]) -> tuple[Graph, dict[str, np.ndarray[Any, Any
             operands[name] = builder.input(name, value.shape, spec["dataType"])
             feeds[name] = value
     for operator in test["graph"]["operators"]:
-        method = getattr(builder, snake_case(operator["name"]))
+        method = getattr(builder, method_name(operator["name"]))
         arguments = dict(operator["arguments"])
         options = arguments.pop("options", {})
         positional = [_argument(value, operands) for value in arguments.values()]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pynn.ops import operators
 from pynn.ops.registry import snake_case
 
 FOLDER_VARIABLE = "PYNN_CONFORMANCE_DATA"
@@ -50,8 +51,13 @@ def cases(folder: Path) -> Iterator[Case]:
     for path in files:
         stem = path.stem if path == folder else path.relative_to(folder).with_suffix("").as_posix()
         for index, test in enumerate(load(path)):
-            operator = snake_case(test["graph"]["operators"][0]["name"])
-            yield Case(path, index, f"{stem}/{test['name']}", operator, test)
+            yield Case(path, index, f"{stem}/{test['name']}", method_name(test["graph"]["operators"][0]["name"]), test)
+
+
+def method_name(operator: str) -> str:
+    """The builder's method for a camelCase operator name; a method's own name stays."""
+    known = operators.get(operator)
+    return known.method if known else snake_case(operator)
 
 
 @lru_cache(maxsize=256)

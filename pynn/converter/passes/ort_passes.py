@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 from . import Pass
+from .ort_accuracy import ort_batch_normalization, ort_sigmoid
+from .ort_integers import ort_integer_division, ort_integer_power, ort_integer_sums, ort_uint64_order
+from .ort_support import Kernels
+from .ort_widen import ort_widen
 
 
 def passes_for(version: str) -> tuple[Pass, ...]:
-    """The passes that ONNX Runtime ``version`` needs, in order."""
-    return ()
+    """The passes that ONNX Runtime ``version`` needs, in order: exact forms first, then types without a kernel."""
+    kernels = Kernels(version)
+    return (
+        ort_sigmoid,
+        ort_batch_normalization,
+        ort_integer_power(),
+        ort_integer_division(),
+        ort_integer_sums(kernels),
+        ort_uint64_order(kernels),
+        ort_widen(kernels),
+    )
