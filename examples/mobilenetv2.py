@@ -3,8 +3,8 @@
     python examples/mobilenetv2.py [--image PHOTO] [--weights FILE]
 
 FILE (.npz or .safetensors) names its tensors as torchvision does. Without it weights are made up (He initialisation,
-seeded): classes mean nothing then, but numbers are the same on every machine. ``--check`` compares with ONNX Runtime's CPU
-in float32.
+seeded): classes mean nothing then, but numbers are the same on every machine. ``--check`` compares with ONNX Runtime's
+CPU in float32.
 """
 
 from __future__ import annotations
