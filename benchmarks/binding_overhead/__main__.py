@@ -2,10 +2,10 @@
 
     python benchmarks/binding_overhead [--rounds N] [--json FILE]
 
-Needs a C and a C++ compiler ($CC, $CXX), Python headers, cffi, pybind11 and numpy. The function called has the signature
-of ``pynn_trt_runner_run`` and does nothing. Two columns: the call alone with arguments made beforehand, and the call with
-the addresses of one input and one fresh output array put into the pointer tables, which is what ``run`` does each time.
-All candidates take turns in every round; the table has medians over the rounds.
+Needs a C and a C++ compiler ($CC, $CXX), Python headers, cffi, pybind11 and numpy. The function called has the
+signature of ``pynn_trt_runner_run`` and does nothing. Two columns: the call alone with arguments made beforehand, and
+the call with a fresh output array and the addresses of both arrays put into the pointer tables. All candidates take
+turns in every round; the table has medians over the rounds.
 """
 
 from __future__ import annotations

@@ -107,12 +107,8 @@ class Driver:
         handle, attribute = self.call("cuDeviceGet", index), self.api.CUdevice_attribute
         name = self.call("cuDeviceGetName", 256, handle)
         text = name.split(b"\0")[0].decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
-        major = self.call(
-            "cuDeviceGetAttribute", attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, handle
-        )
-        minor = self.call(
-            "cuDeviceGetAttribute", attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, handle
-        )
+        major = self.call("cuDeviceGetAttribute", attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, handle)
+        minor = self.call("cuDeviceGetAttribute", attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, handle)
         return DeviceInfo(index, text, int(major) * 10 + int(minor), int(self.call("cuDeviceTotalMem", handle)))
 
     def call(self, function: str, *arguments: Any) -> Any:
@@ -178,6 +174,11 @@ class Device(Resource):
     def context_address(self) -> int:
         """The CUcontext as a number."""
         return int(self.context)
+
+    @property
+    def usable(self) -> bool:
+        """False after close, and in a child of fork."""
+        return self._finalizer.alive and self._epoch == fork_guard.epoch
 
     def current(self) -> Current:
         """Make the context current on this thread: ``with device.current(): ...``."""

@@ -120,7 +120,7 @@ class EngineFile:
     def load(cls, source: str | os.PathLike[str] | bytes) -> EngineFile:
         """Read and check an engine file or a bare plan. Raises PlanError, or OSError if the file cannot be read."""
         if isinstance(source, bytes):
-            return _read(source, f"{len(source)} bytes")
+            return _read(source, f"the engine ({len(source):,} bytes)")
         return _read(Path(source).read_bytes(), os.fspath(source))
 
 
@@ -144,7 +144,9 @@ def _read(data: bytes, where: str) -> EngineFile:
         raise PlanError(f"{where} is truncated: {len(data)} bytes, less than its first header; {_REBUILD}")
     _, number, header_size, plan_size, digest = _PREFIX.unpack_from(data)
     if number != FORMAT:
-        raise PlanError(f"{where} has engine format {number}, this pynn reads {FORMAT}: another pynn made it; {_REBUILD}")
+        raise PlanError(
+            f"{where} has engine format {number}, made by another pynn; this one reads {FORMAT}: {_REBUILD}"
+        )
     start = _PREFIX.size + header_size
     start += -start % _ALIGN
     expected = start + plan_size

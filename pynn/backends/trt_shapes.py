@@ -31,9 +31,7 @@ def plan_shapes(model: OnnxModel, options: CompileOptions) -> BuildShapes:
     given = resolve_shapes(model.inputs, options.shapes)
     fixed, notes = _assume_batches(model.inputs, given)
     ranges = {
-        spec.name: tuple(
-            known or _default(spec, axis, fixed) for axis, known in enumerate(given[spec.name])
-        )
+        spec.name: tuple(known or _default(spec, axis, fixed) for axis, known in enumerate(given[spec.name]))
         for spec in model.inputs
     }
     sizes = {
@@ -65,8 +63,8 @@ def _assume_batches(
             fixed[symbol] = (1, 1, 1)
             what, key = f"dimension {symbol!r}", f"{{{symbol!r}: N}}"
         else:
-            rest = ", ".join(str(dim) if isinstance(dim, int) else "N" for dim in spec.shape[1:])
-            what, key = f"dimension 0 of input {spec.name!r}", f"{{{spec.name!r}: [{', '.join(filter(None, ('N', rest)))}]}}"
+            shape = ", ".join(str(dim) if isinstance(dim, int) else "N" for dim in spec.shape)
+            what, key = f"dimension 0 of input {spec.name!r}", f"{{{spec.name!r}: [{shape}]}}"
         notes[f"{what} has no size and was compiled as 1; shapes={key} compiles for N, or for a (min, opt, max)"] = None
     return fixed, tuple(notes)
 

@@ -1,0 +1,144 @@
+"""TensorRT: the first library found that takes the GPU, by way of libpynn_trt."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..converter.model import OnnxModel
+from ..errors import (
+    BackendUnavailableError,
+    DeviceUnsupportedError,
+    EngineBuildError,
+    ExecutionError,
+    LibraryNotFoundError,
+    PlanError,
+    PynnError,
+    TensorRTError,
+)
+from ..native import Library, find_libraries
+from ..native.find import INSTALL_HINT
+from .base import Backend, CompileOptions, Executable, Probe
+from .engine_file import EngineFile
+from .trt_build import CURRENT_GPU, DEFAULT_CAPABILITIES, build_plan
+from .trt_executable import TensorRTExecutable, open_engine
+from .trt_probe import BACKEND, Verdict, probe_cache
+
+__all__ = [
+    "DEFAULT_CAPABILITIES",
+    "EngineFile",
+    "TensorRTBackend",
+    "TensorRTExecutable",
+    "build_plan",
+    "load_engine",
+    "open_library",
+]
+
+
+class TensorRTBackend(Backend):
+    """TensorRT and TensorRT for RTX, of whatever version is found.
+
+    ``library_dir`` is searched instead of the usual places. ``device`` is the GPU's number; None probes all and
+    compiles for the first that can be used.
+    """
+
+    name = BACKEND
+
+    def __init__(self, *, library_dir: str | os.PathLike[str] | None = None, device: int | None = 0) -> None:
+        self._directory = None if library_dir is None else os.fspath(library_dir)
+        self._device = device
+
+    def probe(self) -> tuple[Probe, ...]:
+        return tuple(verdict.probe for verdict in self._verdicts(self._device))
+
+    def _verdicts(self, device: int | None) -> tuple[Verdict, ...]:
+        return probe_cache.verdicts(self._directory, device)
+
+    def compile(self, model: OnnxModel, options: CompileOptions) -> Executable:
+        """Raises UnsupportedModelError (node, op_type, the library's words), EngineBuildError, ValidationError for
+        wrong ``shapes``, BackendUnavailableError with every candidate's reason, DeviceOutOfMemoryError."""
+        verdicts = self._verdicts(options.device or self._device)
+        verdict = next((v for v in verdicts if v.probe.usable), None)
+        if verdict is None or verdict.library is None or verdict.device is None:
+            raise BackendUnavailableError(f"TensorRT cannot be used here: {_reasons(verdicts)}")
+        device = verdict.device
+        with device.current():
+            file = build_plan(
+                model, verdict.library, options, (CURRENT_GPU,), gpu=device.info.name, current=device.current
+            )
+        file = replace(file, compute_capabilities=(device.info.compute_capability,))
+        try:
+            return TensorRTExecutable(file, verdict.library, device, cuda_graph=options.cuda_graph)
+        except (ExecutionError, PlanError) as error:
+            raise EngineBuildError(
+                f"TensorRT built an engine of the model but cannot make it ready to run: {error}", log=error.log
+            ) from error
+
+
+def _reasons(verdicts: Sequence[Verdict]) -> str:
+    return "; ".join(v.probe.reason + (f" ({v.probe.hint})" if v.probe.hint else "") for v in verdicts)
+
+
+def open_library(directory: str | os.PathLike[str] | None = None) -> Library:
+    """The first TensorRT found that opens and has its parser: enough to build for other GPUs, without one here.
+
+    Raises LibraryNotFoundError or LibraryVersionError with every candidate's reason.
+    """
+    search = find_libraries(directory)
+    reasons = list(search.problems)
+    kind: type[TensorRTError] = LibraryNotFoundError
+    for candidate in search.candidates:
+        try:
+            library = Library.open_candidate(candidate)
+        except TensorRTError as error:
+            if not candidate.system:
+                reasons.append(f"{candidate.core}: {error}")
+                kind = type(error)
+            continue
+        info = library.info
+        if info.parser_version:
+            return library
+        why = info.parser_error or "no file of it is beside the library"
+        reasons.append(f"{info.title} at {info.path} has no ONNX parser: {why}")
+        library.close()
+    raise kind("; ".join(reasons) or f"no TensorRT library was found; {INSTALL_HINT}")
+
+
+def load_engine(
+    source: str | os.PathLike[str] | bytes | EngineFile,
+    *,
+    library_dir: str | os.PathLike[str] | None = None,
+    device: int = 0,
+    cuda_graph: bool = True,
+) -> TensorRTExecutable:
+    """An engine file (or a plan of TensorRT's own tools), ready to run. A library of the version it was built with is
+    preferred.
+
+    Raises PlanError for a file that is truncated, damaged or of another library, DeviceUnsupportedError without a GPU
+    that takes it, LibraryNotFoundError without a library, OSError when the file cannot be read.
+    """
+    file = source if isinstance(source, EngineFile) else EngineFile.load(source)
+    directory = None if library_dir is None else os.fspath(library_dir)
+    verdicts = probe_cache.verdicts(directory, device)
+    usable = [v for v in verdicts if v.probe.usable]
+    if not usable:
+        kind = DeviceUnsupportedError if any(v.library for v in verdicts) else LibraryNotFoundError
+        raise kind(f"this engine cannot run here: it was {file.provenance}; {_reasons(verdicts)}")
+    usable.sort(key=lambda v: not _same_library(v, file))
+    if not file.is_bare and usable[0].info is not None and usable[0].info.flavor.name != file.flavor:
+        raise PlanError(f"this engine cannot run: it was {file.provenance}; here is {usable[0].probe.candidate}")
+    first: PynnError | None = None
+    for verdict in usable if file.is_bare else usable[:1]:
+        assert verdict.library is not None and verdict.info is not None and verdict.device is not None
+        try:
+            return open_engine(file, verdict.library, verdict.info, verdict.device, cuda_graph)
+        except PlanError as error:
+            first = first or error
+    assert first is not None
+    raise first
+
+
+def _same_library(verdict: Verdict, file: EngineFile) -> bool:
+    info = verdict.info
+    return info is not None and (info.flavor.name, info.version) == (file.flavor, file.version)

@@ -1,0 +1,307 @@
+"""OnnxModel to EngineFile: parse, profile, build, with progress and cancel. Needs no GPU for named GPUs."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..converter.model import OnnxModel, TensorSpec
+from ..errors import (
+    BuildCancelledError,
+    EngineBuildError,
+    FeatureNotSupportedError,
+    LibraryNotFoundError,
+    TensorRTError,
+    UnsupportedModelError,
+    ValidationError,
+)
+from ..native import (
+    Blob,
+    Builder,
+    BuilderFlag,
+    Config,
+    Flavor,
+    Library,
+    Logger,
+    MemoryPool,
+    Network,
+    Parser,
+    Profile,
+    ProfileSelector,
+    Progress,
+    ProgressEvent,
+    TensorInfo,
+)
+from .base import CompileOptions
+from .cuda import capability_text
+from .engine_file import EngineFile, pynn_version
+from .trt_shapes import BuildShapes, plan_shapes
+
+DEFAULT_CAPABILITIES = (86, 89, 120)
+CURRENT_GPU = 0
+"""The compute capability that stands for the GPU of this machine."""
+_POLL_SECONDS = 0.05
+
+ProgressCallback = Callable[[ProgressEvent], object]
+Result = TypeVar("Result")
+
+
+def build_plan(
+    model: OnnxModel,
+    library: Library,
+    options: CompileOptions | None = None,
+    compute_capabilities: Sequence[int] = DEFAULT_CAPABILITIES,
+    *,
+    progress: ProgressCallback | None = None,
+    cancel: threading.Event | None = None,
+    gpu: str = "",
+    current: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> EngineFile:
+    """Build an engine for GPUs that need not be here (TensorRT for RTX), or with (0,) for the one that is.
+
+    ``progress`` is called on the calling thread with each event; what it raises cancels the build, as do ``cancel`` and
+    Ctrl-C. ``current`` makes a CUDA context current on the building thread, ``gpu`` names it in the result.
+
+    Raises UnsupportedModelError (with node, op_type and the library's words), EngineBuildError, BuildCancelledError,
+    FeatureNotSupportedError where this library cannot build for other GPUs, ValidationError for wrong shapes.
+    """
+    options = options or CompileOptions()
+    shapes = plan_shapes(model, options)
+    with contextlib.ExitStack() as stack:
+        logger = stack.enter_context(Logger(library))
+        builder = stack.enter_context(Builder(logger))
+        config = stack.enter_context(Config(builder))
+        info = library.info
+        _configure(config, info.flavor, options, compute_capabilities, info.title)
+        start = time.perf_counter()
+        network = stack.enter_context(_parse(builder, model, library))
+        parsed = time.perf_counter()
+        shapes = _bind(network, shapes)
+        _add_profile(builder, config, network, shapes)
+        plan = _build(builder, network, config, progress, cancel, current)
+        built = time.perf_counter()
+    return EngineFile(
+        plan=plan.view,
+        flavor=info.flavor.name,
+        version=info.version,
+        compute_capabilities=tuple(compute_capabilities),
+        gpu=gpu,
+        inputs=shapes.inputs,
+        outputs=shapes.outputs,
+        ranges=shapes.ranges,
+        notes=shapes.notes,
+        options={"tf32": bool(options.tf32), "optimization_level": options.optimization_level},
+        pynn_version=pynn_version(),
+        seconds={"parse": parsed - start, "build": built - parsed},
+    )
+
+
+def _configure(
+    config: Config, flavor: Flavor, options: CompileOptions, capabilities: Sequence[int], title: str
+) -> None:
+    """float32 means float32: TF32 is on by default in TensorRT and off here unless asked for."""
+    config.set_flag(BuilderFlag.TF32, bool(options.tf32))
+    if options.optimization_level is not None:
+        config.optimization_level = options.optimization_level
+    if options.workspace_bytes is not None:
+        config.set_memory_pool(MemoryPool.WORKSPACE, options.workspace_bytes)
+    named = [capability for capability in capabilities if capability != CURRENT_GPU]
+    if not capabilities:
+        raise ValidationError("compute_capabilities is empty; name at least one, as 86 for 8.6")
+    if flavor is not Flavor.RTX:
+        if named:
+            raise FeatureNotSupportedError(
+                f"{title} builds engines only on the GPU they are for; TensorRT for RTX builds for named GPUs"
+            )
+        return
+    try:
+        config.set_compute_capabilities(list(capabilities))
+    except TensorRTError as error:
+        text = ", ".join(map(capability_text, named)) or "that of this machine's GPU"
+        raise FeatureNotSupportedError(
+            f"{title} does not build for compute capability {text}: {error}", log=error.log
+        ) from None
+
+
+def _parse(builder: Builder, model: OnnxModel, library: Library) -> Network:
+    """A network of the model. Weights outside the proto are given by reference where the version can."""
+    path = None if model.path is None else str(model.path)
+    if model.weights:
+        network = Network(builder)
+        try:
+            with _parser(network, library) as parser:
+                parser.load_model(model.proto)
+                for name, array in model.weights.items():
+                    parser.load_initializer(name, _raw(array))
+                parser.parse_loaded()
+            return network
+        except FeatureNotSupportedError:
+            network.close()
+        except BaseException:
+            network.close()
+            raise
+    network = Network(builder)
+    try:
+        with _parser(network, library) as parser:
+            parser.parse(model.to_bytes(), path)
+    except BaseException:
+        network.close()
+        raise
+    return network
+
+
+def _parser(network: Network, library: Library) -> Parser:
+    try:
+        return Parser(network)
+    except LibraryNotFoundError as error:
+        info = library.info
+        why = info.parser_error or "none is beside it"
+        raise LibraryNotFoundError(
+            f"{info.title} at {info.path} has no usable ONNX parser: {why}. Install the whole library; the parser is a "
+            "file of its own",
+            log=error.log,
+        ) from None
+
+
+def _raw(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The bytes ONNX means: contiguous, and two to a byte for 4-bit types (the low half first)."""
+    if array.dtype.name in ("int4", "uint4"):
+        nibbles = array.reshape(-1).view(np.uint8) & 0xF
+        nibbles = np.append(nibbles, np.uint8(0)) if nibbles.size % 2 else nibbles
+        packed: np.ndarray[Any, Any] = nibbles[0::2] | (nibbles[1::2] << 4)
+        return packed
+    return np.ascontiguousarray(array)
+
+
+def _bind(network: Network, shapes: BuildShapes) -> BuildShapes:
+    """The specs with the names that the network's inputs and outputs really have, after checking their types."""
+    inputs, outputs = network.inputs, network.outputs
+    for tensor in inputs:
+        if tensor.is_shape_tensor:
+            raise UnsupportedModelError(
+                f"input {tensor.name!r} is read as a shape while the engine runs; make it an initializer"
+            )
+    return replace(shapes, inputs=_matched(shapes.inputs, inputs), outputs=_matched(shapes.outputs, outputs))
+
+
+def _matched(specs: Sequence[TensorSpec], tensors: Sequence[TensorInfo]) -> tuple[TensorSpec, ...]:
+    """By name; else by place, because an input that is also an output loses its name."""
+    by_name = {tensor.name: tensor for tensor in tensors}
+    matched = []
+    for index, spec in enumerate(specs):
+        tensor = by_name.get(spec.onnx_name)
+        if tensor is None and index < len(tensors):
+            tensor = tensors[index]
+        if tensor is None:
+            raise UnsupportedModelError(f"TensorRT's network has no tensor for {spec}")
+        matched.append(replace(spec, onnx_name=tensor.name, carrier=_carrier(spec, tensor)))
+    return tuple(matched)
+
+
+def _carrier(spec: TensorSpec, tensor: TensorInfo) -> str:
+    """The type inside the engine where it is not the user's. float64 becomes float32 in TensorRT."""
+    expected = spec.carrier or spec.data_type
+    if tensor.data_type != expected and (expected, tensor.data_type) != ("float64", "float32"):
+        raise UnsupportedModelError(
+            f"TensorRT would carry {spec.name!r} as {tensor.data_type}, where the model says {expected}"
+        )
+    if tensor.data_type in ("int4", "float4e2m1"):
+        raise UnsupportedModelError(f"{spec.name!r} is {tensor.data_type}; 4-bit inputs and outputs are not supported")
+    return "" if tensor.data_type == spec.data_type else tensor.data_type
+
+
+def _add_profile(builder: Builder, config: Config, network: Network, shapes: BuildShapes) -> None:
+    names = {spec.name: spec.onnx_name for spec in shapes.inputs}
+    if not shapes.profile:
+        return
+    with Profile(builder) as profile:
+        for name in shapes.profile:
+            for selector in ProfileSelector:
+                sizes = [one[selector] for one in shapes.ranges[name]]
+                profile.set_dimensions(names[name], selector, sizes)
+        if not profile.is_valid:
+            text = ", ".join(f"{name}: {list(shapes.ranges[name])}" for name in shapes.profile)
+            raise EngineBuildError(f"TensorRT does not accept the shapes (min, opt, max) {text}")
+        config.add_profile(profile)
+
+
+def _build(
+    builder: Builder,
+    network: Network,
+    config: Config,
+    progress: ProgressCallback | None,
+    cancel: threading.Event | None,
+    current: Callable[[], AbstractContextManager[None]],
+) -> Blob:
+    """Build on a thread of its own, so that this one can poll, cancel and take Ctrl-C."""
+    with Progress() as monitor:
+        with contextlib.suppress(FeatureNotSupportedError):
+            config.set_progress(monitor)
+
+        def build() -> Blob:
+            with current():
+                return builder.build(network, config)
+
+        worker = _Worker(build)
+        try:
+            while not worker.wait(_POLL_SECONDS):
+                if cancel is not None and cancel.is_set():
+                    monitor.cancel()
+                for event in _events(monitor, progress):
+                    assert progress is not None
+                    progress(event)
+        except BaseException:
+            monitor.cancel()
+            worker.wait(None)
+            raise
+        plan = worker.result()
+        for event in _events(monitor, progress):
+            assert progress is not None
+            progress(event)
+    if cancel is not None and cancel.is_set():
+        raise BuildCancelledError("the build was cancelled")
+    return plan
+
+
+def _events(monitor: Progress, progress: ProgressCallback | None) -> Iterator[ProgressEvent]:
+    if progress is not None:
+        yield from monitor.poll()[0]
+
+
+class _Worker:
+    """A function running on a thread; its result or its exception."""
+
+    def __init__(self, function: Callable[[], Blob]) -> None:
+        self._outcome: Callable[[], Blob] | None = None
+        self._thread = threading.Thread(target=self._work, args=(function,), name="pynn-build", daemon=True)
+        self._thread.start()
+
+    def _work(self, function: Callable[[], Blob]) -> None:
+        try:
+            self._outcome = functools.partial(_same, function())
+        except BaseException as error:
+            self._outcome = functools.partial(_raise, error)
+
+    def wait(self, seconds: float | None) -> bool:
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def result(self) -> Blob:
+        assert self._outcome is not None
+        return self._outcome()
+
+
+def _same(result: Result) -> Result:
+    return result
+
+
+def _raise(error: BaseException) -> Blob:
+    raise error
