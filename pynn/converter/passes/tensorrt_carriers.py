@@ -105,7 +105,7 @@ class _Carriers:
             node.inputs = [hidden if x == name else x for x in node.inputs]
         producer.outputs = [hidden if x == name else x for x in producer.outputs]
         e = Rewriter(graph)
-        e.at(OnnxNode("", [], [], {}, f"{producer.name}/leave", producer.origin))
+        e.at(OnnxNode("", [], [], {}, f"{name}/leave", producer.origin))
         source = graph.values[hidden]
         if name in self.truths and data_type == "uint8":
             source = self.truths[name]
@@ -114,9 +114,8 @@ class _Carriers:
             graph.carriers[public] = data_type
         outside = _HOST_VIEWS.get(data_type, data_type)
         del graph.values[name]
-        graph.nodes.append(
-            OnnxNode("Cast", [source.name], [name], {"to": outside}, f"{producer.name}/leave/Cast", producer.origin)
-        )
+        cast = OnnxNode("Cast", [source.name], [name], {"to": outside}, f"{name}/leave/Cast", producer.origin)
+        graph.nodes.append(cast)
         graph.values[name] = Tensor(name, outside, inside.shape)
 
     # -- inside
@@ -183,7 +182,11 @@ class _Carriers:
         if source == "bool":
             self.truths[node.outputs[0]] = e.value(name)
             return e.cast(e.value(name), CARRIERS[target])
-        if name in self.entrances and source in ("uint8", "int8") and target in ("float32", "float16"):
+        array = e.array(name)
+        if array is not None and target not in CARRIERS:
+            with np.errstate(over="ignore"):
+                return e.constant(array.astype(target))
+        if name in self.entrances and source in ("uint8", "int8") and target in ("float32", "float16", "bool"):
             return e.cast(e.value(name), target)
         x = self.carrier(e, name)
         if target == "bool":

@@ -1,8 +1,8 @@
 """Narrow and unsigned integers inside TensorRT: what type carries them, and how their arithmetic stays exact.
 
 A value of a type that TensorRT lacks is *carried* by one it has: types of up to 16 bits by int32, uint32 by int64, each
-as the number itself, always within its own range; uint64 by int64, as the same 64 bits. After arithmetic ``wrap`` brings
-a carrier back into range, modulo two to the bits. Order on uint64 is by signed order and sign bits: adding a bias of
+as the number itself, always within its own range; uint64 by int64, as the same 64 bits. After arithmetic ``wrap``
+brings it back into range, modulo two to the bits. Order on uint64 is by signed order and sign bits: adding a bias of
 2^63 to both sides is folded away by TensorRT's compiler on a real GPU, and gives wrong answers.
 """
 

@@ -6,6 +6,7 @@ from . import Pass
 from .tensorrt_carriers import carry_integers
 from .tensorrt_convolution import spread_dilated_filters
 from .tensorrt_integer_ops import replace_float_only_operators
+from .tensorrt_logic import settle_decided_logic
 from .tensorrt_pooling import fix_pool_padding, unroll_pools
 from .tensorrt_quantization import decompose_quantization
 from .tensorrt_ranks import raise_ranks
@@ -24,6 +25,7 @@ def passes_for(version: str) -> tuple[Pass, ...]:
         spread_dilated_filters,
         carry_integers,
         replace_float_only_operators,
+        settle_decided_logic,
         raise_ranks,
         shield_recurrent_casts,
     )
