@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from .backends.base import CompileOptions as CompileOptions
     from .backends.base import Executable as Executable
     from .backends.base import Probe as Probe
+    from .backends.engine_file import EngineFile as EngineFile
     from .backends.report import BackendReport as BackendReport
     from .builder import GraphBuilder as GraphBuilder
     from .compilation import build_engine as build_engine
-    from .compilation import compile as compile
+    from .compilation import compile as compile  # noqa: A004  (the name that users call)
     from .compilation import load_engine as load_engine
     from .context import MLContext as MLContext
     from .context import MLGraph as MLGraph
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "aio": ("ContextLost",),
     "backends.base": ("CompileOptions", "Executable", "Probe"),
+    "backends.engine_file": ("EngineFile",),
     "backends.report": ("BackendReport",),
     "builder": ("GraphBuilder",),
     "compilation": ("build_engine", "compile", "load_engine"),

@@ -7,14 +7,22 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .backends.base import CompileOptions, Executable, ShapeRange
+from .backends.report import BackendReport
 from .backends.selection import check_wish, refusal_message, select, warn_fallback
+from .converter.convert import to_onnx
 from .converter.model import OnnxModel
+from .converter.passes import backend_passes
 from .errors import ValidationError
 from .graph import Graph
 from .ml import BackendName, PowerPreference
 
 if TYPE_CHECKING:
+    import threading
+
     import onnx
+
+    from .backends.engine_file import EngineFile
+    from .backends.trt_build import ProgressCallback
 
     Model = str | os.PathLike[str] | bytes | onnx.ModelProto | Graph | OnnxModel
 
@@ -56,18 +64,77 @@ def compile(  # noqa: A001  (pynn.compile is the name users call)
     return executable
 
 
+def build_engine(
+    model: Model,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    compute_capabilities: Sequence[int | str | tuple[int, int]] | None = None,
+    shapes: Shapes | None = None,
+    tensorrt_library: str | os.PathLike[str] | None = None,
+    tf32: bool | None = None,
+    optimization_level: int | None = None,
+    workspace_bytes: int | None = None,
+    progress: ProgressCallback | None = None,
+    cancel: threading.Event | None = None,
+) -> EngineFile:
+    """Build a TensorRT engine for later, and write it to ``path`` if one is given. Needs no GPU (TensorRT for RTX).
+
+    ``compute_capabilities`` names the GPUs, as "8.6", (8, 6) or 86; by default common ones. ``progress`` is called with
+    each event of the build (``kind`` "start", "step" or "finish", ``phase``, ``parent``, ``step``, ``steps``); what it
+    raises cancels the build, as setting ``cancel`` does.
+
+    Raises ValidationError for bad arguments, ModelError when the model is not valid ONNX, UnsupportedModelError (with
+    ``node``, ``op_type`` and the library's ``log``) when TensorRT refuses it, EngineBuildError, BuildCancelledError,
+    LibraryNotFoundError without a TensorRT, FeatureNotSupportedError where it builds for its own GPU only.
+    """
+    from .backends.trt import DEFAULT_CAPABILITIES, build_plan, open_library
+
+    targets = [parse_capability(target) for target in compute_capabilities or DEFAULT_CAPABILITIES]
+    source = load_model(model)
+    options = CompileOptions(
+        dict(shapes or {}), optimization_level=optimization_level, workspace_bytes=workspace_bytes, tf32=tf32
+    )
+    with open_library(tensorrt_library) as library:
+        if isinstance(source, Graph):
+            source = to_onnx(source, backend_passes("tensorrt", library.info.version))
+        engine = build_plan(source, library, options, targets, progress=progress, cancel=cancel)
+    if path is not None:
+        engine.save(path)
+    return engine
+
+
 def load_engine(
-    path: str | os.PathLike[str],
+    source: str | os.PathLike[str] | bytes | EngineFile,
     *,
     device: int = 0,
     tensorrt_library: str | os.PathLike[str] | None = None,
     cuda_graph: bool = True,
 ) -> Executable:
-    raise NotImplementedError
+    """An engine of ``build_engine`` (or a plan of TensorRT's own tools) ready to run.
+
+    Raises PlanError for a file that is truncated, damaged, or of another library, version or GPU,
+    DeviceUnsupportedError without a GPU, LibraryNotFoundError without a TensorRT, OSError when the file cannot be read.
+    """
+    from .backends.trt import EngineFile, load_engine
+
+    file = source if isinstance(source, EngineFile) else EngineFile.load(source)
+    executable = load_engine(file, library_dir=tensorrt_library, device=device, cuda_graph=cuda_graph)
+    executable.report = BackendReport("tensorrt", "default", True, "tensorrt", f"the engine was {file.provenance}")
+    return executable
 
 
-def build_engine() -> None:
-    raise NotImplementedError
+def parse_capability(value: object) -> int:
+    """``"8.6"``, ``(8, 6)`` and 86 are 86. Raises ValidationError."""
+    number: object = value
+    if isinstance(value, str):
+        major, dot, minor = value.partition(".")
+        if dot and major.isdecimal() and minor.isdecimal() and len(minor) == 1:
+            number = int(major) * 10 + int(minor)
+    elif isinstance(value, tuple) and len(value) == 2 and all(type(part) is int and part >= 0 for part in value):
+        number = value[0] * 10 + value[1]
+    if type(number) is not int or not 50 <= number < 1000:
+        raise ValidationError(f"{value!r} is not a compute capability such as '8.6', (8, 6) or 86")
+    return number
 
 
 def load_model(model: object) -> Graph | OnnxModel:

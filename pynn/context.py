@@ -323,15 +323,14 @@ class MLContext:
 
 
 def _read(array: Array, descriptor: OperandDescriptor, out: object) -> Array | None:
-    if out is None:
-        try:
-            return array.copy()
-        except MemoryError as error:
-            raise UnknownError(
-                f"read_tensor: no memory for {array.nbytes} bytes; read into an array of yours"
-            ) from error
-    copy_out("read_tensor", array, descriptor, out)
-    return None
+    if out is not None:
+        copy_out("read_tensor", array, descriptor, out)
+        return None
+    try:
+        copied: Array = array.copy()
+    except MemoryError as error:
+        raise UnknownError(f"read_tensor: no memory for {array.nbytes} bytes; read into an array of yours") from error
+    return copied
 
 
 def _check_side(side: str, tensors: Tensors, wanted: Mapping[str, OperandDescriptor]) -> None:

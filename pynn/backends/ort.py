@@ -145,7 +145,9 @@ class OrtExecutable(Executable):
         for name, target in out.items():
             if target.shape != named[name].shape:
                 shape = list(named[name].shape)
-                raise InputError(f"out {name!r} has shape {list(target.shape)}, but the result has {shape}", tensor=name)
+                raise InputError(
+                    f"out {name!r} has shape {list(target.shape)}, but the result has {shape}", tensor=name
+                )
         for name, target in out.items():
             np.copyto(target, named[name])
             named[name] = target

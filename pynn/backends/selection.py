@@ -149,12 +149,11 @@ def select(wish: Wish) -> Selection:
     if not wish.wants_gpu:
         return _cpu(wish)
     first, second = _tensorrt(wish), _onnxruntime(wish)
-    probes = _probe(first)
+    probes = first.probe()
     if any(probe.usable for probe in probes):
-        backends = [backend for backend in (first, second) if backend is not None]
         report = _report(wish, "tensorrt", _reason(probes), (*probes, _glance_onnxruntime()))
-        return Selection(backends, report)
-    more = _probe(second)
+        return Selection([first, second], report)
+    more = second.probe()
     probes = (*probes, *more)
     if not any(probe.usable for probe in more):
         raise _unavailable("no back end can be used here", probes)
@@ -162,9 +161,21 @@ def select(wish: Wish) -> Selection:
     return Selection([second], replace(_report(wish, "onnxruntime", reason, probes), fallback=True))
 
 
+def probe_all(
+    *, device: int = 0, tensorrt_library: object = None
+) -> tuple[Selection | BackendUnavailableError, tuple[Probe, ...]]:
+    """What the default choice would be here, and every candidate's verdict: for ``pynn doctor``."""
+    wish = check_wish(None, "default", True, device, tensorrt_library)
+    probes = (*_tensorrt(wish).probe(), *_onnxruntime(wish).probe())
+    try:
+        return select(wish), probes
+    except BackendUnavailableError as error:
+        return error, probes
+
+
 def _cpu(wish: Wish) -> Selection:
     backend = _onnxruntime(wish)
-    probes = _probe(backend)
+    probes = backend.probe()
     asked = f"power_preference={wish.power_preference!r}, accelerated={wish.accelerated}"
     if any(probe.usable for probe in probes):
         skipped = Probe("tensorrt", "any", False, f"not looked at: {asked} asks for the CPU")
@@ -172,18 +183,16 @@ def _cpu(wish: Wish) -> Selection:
     raise _unavailable("no back end can be used here", probes)
 
 
-def _forced(backend: Backend | None, wish: Wish) -> Selection:
-    probes = _probe(backend) if backend is not None else (_MISSING,)
-    if backend is None or not any(probe.usable for probe in probes):
+def _forced(backend: Backend, wish: Wish) -> Selection:
+    probes = backend.probe()
+    if not any(probe.usable for probe in probes):
         raise _unavailable(f"backend={wish.backend!r} was asked for, but it cannot be used here", probes)
     return Selection([backend], _report(wish, wish.backend, _reason(probes), probes))
 
 
-def _tensorrt(wish: Wish) -> Backend | None:
-    try:
-        from .trt import TensorRTBackend
-    except ImportError:
-        return None
+def _tensorrt(wish: Wish) -> Backend:
+    from .trt import TensorRTBackend
+
     return TensorRTBackend(library_dir=wish.tensorrt_library, device=wish.device)
 
 
@@ -191,13 +200,6 @@ def _onnxruntime(wish: Wish) -> Backend:
     from .ort import OrtBackend
 
     return OrtBackend(use_gpu=wish.wants_gpu)
-
-
-_MISSING = Probe("tensorrt", "pynn.backends.trt", False, "this build of pynn has no TensorRT back end")
-
-
-def _probe(backend: Backend | None) -> tuple[Probe, ...]:
-    return (_MISSING,) if backend is None else backend.probe()
 
 
 def _glance_onnxruntime() -> Probe:

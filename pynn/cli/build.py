@@ -1,0 +1,108 @@
+"""Build a TensorRT engine file from an ONNX model, ahead of time: TensorRT for RTX needs no GPU for it.
+
+Ctrl-C cancels; no half-written engine stays behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from ..errors import ValidationError
+from . import arguments as common
+from .console import Console
+
+HELP = "build a TensorRT engine file, for GPUs that need not be here"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="an ONNX file")
+    parser.add_argument("-o", "--output", metavar="ENGINE", help="the engine file (default: MODEL with .engine)")
+    parser.add_argument(
+        "--target",
+        metavar="CC",
+        action="append",
+        default=[],
+        help="compute capability to build for, as 8.6 or 12.0; repeatable (default: pynn's list of common ones)",
+    )
+    parser.add_argument("--optimization-level", type=int, metavar="N", help="0 (fast build) to 5 (fast engine)")
+    parser.add_argument("--workspace", type=int, metavar="BYTES", help="limit of scratch memory")
+    parser.add_argument("--tf32", action="store_true", help="allow TF32 in float32 arithmetic")
+    common.add_shapes(parser)
+    common.add_library(parser)
+
+
+def execute(options: argparse.Namespace, console: Console) -> int:
+    import pynn
+
+    if common.is_engine(options.model):
+        raise ValidationError(f"{options.model} is an engine already")
+    output = Path(options.output) if options.output else Path(options.model).with_suffix(".engine")
+    shapes = common.parse_shapes(options.shapes)
+    start = time.perf_counter()
+    with _Progress(console) as progress:
+        engine = pynn.build_engine(
+            options.model,
+            output,
+            compute_capabilities=options.target or None,
+            shapes=shapes,
+            tensorrt_library=options.tensorrt_library,
+            tf32=options.tf32,
+            optimization_level=options.optimization_level,
+            workspace_bytes=options.workspace,
+            progress=progress.update if progress.drawn else None,
+        )
+    seconds = time.perf_counter() - start
+    for note in engine.notes:
+        console.remark(note)
+    size = output.stat().st_size
+    console.text(f"{output}: {size:,} bytes, {engine.provenance}, {seconds:.1f} s")
+    console.json(
+        {
+            "model": options.model,
+            "engine": str(output),
+            "bytes": size,
+            "library": engine.library,
+            "compute_capabilities": list(engine.compute_capabilities),
+            "inputs": [common.spec_record(spec) for spec in engine.inputs],
+            "outputs": [common.spec_record(spec) for spec in engine.outputs],
+            "ranges": dict(engine.ranges),
+            "notes": list(engine.notes),
+            "seconds": {"total": seconds, **engine.seconds},
+        }
+    )
+    return 0
+
+
+class _Progress:
+    """A bar for each phase of the build that is under way, on a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self.drawn = console.is_terminal
+        self._bars: dict[str, Any] = {}
+        self._rich: Any = None
+
+    def __enter__(self) -> _Progress:
+        if self.drawn:
+            from rich.console import Console as RichConsole
+            from rich.progress import Progress
+
+            self._rich = Progress(console=RichConsole(stderr=True), transient=True)
+            self._rich.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._rich is not None:
+            self._rich.stop()
+
+    def update(self, event: Any) -> None:
+        """One event of the build, as ``pynn.build_engine`` gives it."""
+        if event.kind == "start":
+            self._bars[event.phase] = self._rich.add_task(event.phase, total=event.steps or None)
+        elif event.phase in self._bars:
+            if event.kind == "step":
+                self._rich.update(self._bars[event.phase], completed=event.step + 1)
+            else:
+                self._rich.remove_task(self._bars.pop(event.phase))

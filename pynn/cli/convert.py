@@ -1,0 +1,128 @@
+"""Write an ONNX file from a WebNN graph in Python code, or a checked and tidied copy of an ONNX file.
+
+SOURCE is FILE.py:FUNCTION or package.module:FUNCTION, where FUNCTION takes no arguments and returns a pynn.Graph (or an
+OnnxModel); or an ONNX file, whose copy has its shapes inferred and its weights inside (beside it above 2 GB).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..converter import backend_passes, to_onnx
+from ..converter.model import OnnxModel
+from ..errors import ModelError, ValidationError
+from ..graph import Graph
+from . import arguments as common
+from .console import Console
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+HELP = "write a WebNN graph as an ONNX file, or tidy an ONNX file"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="FILE.py:FUNCTION, package.module:FUNCTION, or an ONNX file")
+    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the ONNX file to write")
+    parser.add_argument(
+        "--for",
+        dest="backend",
+        metavar="BACKEND=VERSION",
+        help="also rewrite what this back end's library cannot take, as tensorrt=1.6.1.120 or onnxruntime=1.32.0",
+    )
+
+
+def execute(options: argparse.Namespace, console: Console) -> int:
+    path, colon, function = options.source.rpartition(":")
+    if colon and function.isidentifier() and not Path(options.source).exists():
+        model = convert_graph(call_function(path, function), options.backend)
+    elif options.backend:
+        raise ValidationError("--for rewrites WebNN graphs; an ONNX file is compiled as it is")
+    else:
+        model = tidy(options.source)
+    written = model.save(options.output)
+    for record in model.rewrites:
+        console.remark(str(record))
+    size = len(model.proto) + sum(weight.nbytes for weight in model.weights.values())
+    console.text(f"{written}: {size:,} bytes")
+    console.table(
+        ("", "name", "type", "shape"),
+        [("input", s.name, s.data_type, common.shape_text(s)) for s in model.inputs]
+        + [("output", s.name, s.data_type, common.shape_text(s)) for s in model.outputs],
+    )
+    console.json(
+        {
+            "source": options.source,
+            "output": str(written),
+            "bytes": size,
+            "inputs": [common.spec_record(spec) for spec in model.inputs],
+            "outputs": [common.spec_record(spec) for spec in model.outputs],
+            "rewrites": [str(record) for record in model.rewrites],
+        }
+    )
+    return 0
+
+
+def call_function(module: str, function: str) -> Graph | OnnxModel:
+    """What FUNCTION of a file or an importable module returns. Its own exceptions pass through."""
+    loaded = _load_file(Path(module)) if module.endswith(".py") else _import(module)
+    target = getattr(loaded, function, None)
+    if not callable(target):
+        raise ValidationError(f"{module} has no function {function!r}")
+    result = target()
+    if not isinstance(result, (Graph, OnnxModel)):
+        raise ValidationError(f"{module}:{function} returned {type(result).__name__}, expected a pynn.Graph")
+    return result
+
+
+def convert_graph(graph: Graph | OnnxModel, backend: str | None) -> OnnxModel:
+    if isinstance(graph, OnnxModel):
+        return graph
+    if backend is None:
+        return to_onnx(graph)
+    name, equals, version = backend.partition("=")
+    if not equals or name not in ("tensorrt", "onnxruntime"):
+        raise ValidationError(f"--for {backend!r} is not tensorrt=VERSION or onnxruntime=VERSION")
+    return to_onnx(graph, backend_passes(name, version))
+
+
+def tidy(source: str) -> OnnxModel:
+    """An ONNX file checked, with inferred shapes. Raises ModelError."""
+    import onnx
+
+    OnnxModel.load(source)
+    try:
+        proto = onnx.load(source)
+        onnx.checker.check_model(proto)
+        proto = onnx.shape_inference.infer_shapes(proto)
+    except Exception as error:
+        raise ModelError(f"{source} is not a valid ONNX model: {error}") from error
+    return OnnxModel.load(proto)
+
+
+def _load_file(path: Path) -> ModuleType:
+    spec: Any = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(folder)
+    return module
+
+
+def _import(name: str) -> ModuleType:
+    sys.path.insert(0, "")
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ValidationError(f"cannot import {name}: {error}") from None
+    finally:
+        sys.path.remove("")
