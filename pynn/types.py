@@ -128,7 +128,7 @@ def cast_number(value: float, data_type: DataType) -> np.generic:
         try:
             wide = float(value)
         except OverflowError:
-            wide = math.copysign(math.inf, value)
+            wide = math.inf if value > 0 else -math.inf
         with np.errstate(over="ignore"):
             return scalar(wide)
     if data_type.bits < 8:

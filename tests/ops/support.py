@@ -10,6 +10,7 @@ A test is usually three lines::
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ from pynn.converter import OnnxGraph, lower_graph
 from pynn.converter.serialize import element_type_name, to_model
 from pynn.errors import InvalidStateError, ModelError, ValidationError
 from pynn.graph import Operand
+from pynn.ops import operators
 
 Array = np.ndarray[Any, Any]
 
@@ -177,8 +179,8 @@ def assert_close(actual: Array, expected: Any, *, ulp: float | None = None, atol
     if not good.all():
         where = tuple(int(i[0]) for i in np.nonzero(~good)) if good.ndim else ()
         raise AssertionError(
-            f"{int((~good).sum())} of {good.size} elements are off (allowed: {ulp} ULP, {atol} absolute), first {where}: "
-            f"{actual[where]!r}, expected {rounded[where]!r}"
+            f"{int((~good).sum())} of {good.size} elements are off (allowed {ulp} ULP, {atol} absolute): {where} "
+            f"is {actual[where]!r}, expected {rounded[where]!r}"
         )
 
 
@@ -282,4 +284,43 @@ def rejected_when_finished(builder: GraphBuilder, method: str, *args: Any, **kwa
     with pytest.raises(InvalidStateError):
         getattr(builder, method)(*args, **kwargs)
     with pytest.raises(InvalidStateError):
-        getattr(builder, method)(*[None for _ in args], **kwargs)
+        getattr(builder, method)(*[None for _ in args], **dict.fromkeys(kwargs))
+
+
+def operand_errors(method: str, shapes: Mapping[str, Sequence[int]], *, dtype: str = "float32", **others: Any) -> None:
+    """Provoke every error that an operator's operands can have, one at a time, from a call that is otherwise valid.
+
+    ``shapes`` has every operand, optional ones too; ``others`` are the remaining arguments. Each operand in turn
+    belongs to another builder, is no operand, is missing, has a data type that is not allowed or differs from the
+    first's, and has a rank outside the table. Last, the builder has finished.
+    """
+    operator = next(found for found in operators.values() if found.method == method)
+    builder, foreign = GraphBuilder(), GraphBuilder()
+    count = itertools.count()
+
+    def make(shape: Sequence[int], data_type: str = dtype, owner: GraphBuilder = builder) -> Operand:
+        return owner.input(f"operand {next(count)}", list(shape), data_type)
+
+    valid = {name: make(shape) for name, shape in shapes.items()}
+    getattr(builder, method)(**valid, **others)
+    assert set(shapes) == {param.name for param in operator.params}
+    for param in operator.params:
+        name, shape = param.name, shapes[param.name]
+
+        def bad(value: object, *mentions: object, name: str = name) -> None:
+            rejected(builder, method, mentions=(name, *mentions), **{**valid, name: value}, **others)
+
+        bad(make(shape, owner=foreign), "another builder")
+        bad(1.5, "1.5")
+        if not param.optional:
+            bad(None, "missing")
+        for data_type in ALL:
+            if data_type not in param.types:
+                bad(make(shape, data_type), data_type)
+            elif param.like and data_type != dtype:
+                bad(make(shape, data_type), data_type, dtype, param.like)
+        low, high = param.rank_range
+        for rank in (low - 1, high + 1):
+            if 0 <= rank <= 8:
+                bad(make([1] * rank), f"rank {rank}")
+    rejected_when_finished(builder, method, **valid, **others)
