@@ -3,8 +3,8 @@
     python benchmarks/first_light/run.py [--rounds 40] [--output benchmarks/results] [--quick]
 
 Cases: a tiny net (4x64 @ 64x32, ReLU) and MobileNetV2 1.0/224, float32 and float16, batch 1. Peers: NVIDIA's own
-Python binding used by hand, the same captured in one CUDA graph, ONNX Runtime's CPU. What cannot run here is named with the
-reason. Before anything is timed every peer's answer is compared with ONNX Runtime's on the CPU.
+Python binding used by hand, the same captured in one CUDA graph, ONNX Runtime's CPU. What cannot run here is named with
+the reason. Before anything is timed every peer's answer is compared with ONNX Runtime's on the CPU.
 """
 
 from __future__ import annotations
