@@ -60,8 +60,9 @@ Abi::Abi(Flavor flavor, int major, int minor, bool force)
   const Known& known = nearest(flavor, major, minor);
   forced_ = before(major, minor, known) || after(major, minor, known);
   if (forced_ && !force)
-    throw Failure(PYNN_TRT_VERSION_UNSUPPORTED,
-                  join("found ", name_, ", but the binary interface is known for ", known_versions(), " only"));
+    throw Failure(
+        PYNN_TRT_VERSION_UNSUPPORTED,
+        join("found ", name_, ", but the binary interface is known for ", known_versions(), " only"));
   generation_ = known.generation;
   if (major == known.major)
     minor_ = minor;
@@ -72,8 +73,9 @@ Abi::Abi(Flavor flavor, int major, int minor, bool force)
 
 void Abi::refuse(const char* name, const Row& row) const {
   const Cell& cell = row[static_cast<size_t>(generation_)];
-  std::string reason = cell.number < 0 ? join(name_, " has no ", name)
-                                       : join(name_, " has no ", name, ", which came with minor version ", cell.since);
+  std::string reason = cell.number < 0
+                           ? join(name_, " has no ", name)
+                           : join(name_, " has no ", name, ", which came with minor version ", cell.since);
   throw Failure(PYNN_TRT_NOT_SUPPORTED, std::move(reason));
 }
 

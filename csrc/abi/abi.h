@@ -49,9 +49,9 @@ namespace number {
 #undef ENUMERATOR
 }  // namespace number
 
-// Itanium: a struct too large for registers comes back through a hidden first pointer, before `this`, just as it does
-// for a plain function of the same parameters; so the plain function type is the member function's. With MSVC the
-// order is the other way round: that port starts here.
+// Itanium: a struct too large for registers comes back through a hidden first pointer, before `this`, just as
+// it does for a plain function of the same parameters; so the plain function type is the member function's.
+// With MSVC the order is the other way round: that port starts here.
 template <class Result, class... Parameters>
 Result invoke(void* receiver, int slot, Parameters... arguments) {
 #if defined(_WIN32)

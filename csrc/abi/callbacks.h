@@ -1,4 +1,5 @@
-// The interfaces TensorRT calls, in its slot order. Every method is noexcept: what leaves it ends the process.
+// The interfaces TensorRT calls, in its slot order. Every method is noexcept: what leaves it ends the
+// process.
 #pragma once
 
 #include "types.h"

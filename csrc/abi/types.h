@@ -1,5 +1,6 @@
 // TensorRT's objects as the shim sees them: typed addresses, never dereferenced except for the two pointers
-// every public object starts with. Measured layouts; csrc/tests/header_proof.cpp compares them with real headers.
+// every public object starts with. Measured layouts; csrc/tests/header_proof.cpp compares them with real
+// headers.
 #pragma once
 
 #include <cstddef>

@@ -25,7 +25,8 @@ std::shared_ptr<Blob> Builder::build(const Network& network, const Config& confi
   require(&network.builder() == this, "network belongs to another builder");
   require(&config.builder() == this, "config belongs to another builder");
   LogScope log(*logger_);
-  auto* raw = abi().call(abi::slot::Builder_buildSerializedNetwork, native(), network.native(), config.native());
+  auto* raw =
+      abi().call(abi::slot::Builder_buildSerializedNetwork, native(), network.native(), config.native());
   if (!abi::is_object(raw) && config.stopped())
     throw log.failure(PYNN_TRT_CANCELLED, "the build was cancelled");
   return std::make_shared<Blob>(logger_, adopt(log, raw, PYNN_TRT_BUILD_FAILED, "cannot build the engine"));
@@ -54,7 +55,8 @@ int32_t pynn_trt_builder_build(pynn_trt_builder* builder, pynn_trt_network* netw
                                pynn_trt_blob** plan, pynn_trt_error** error) {
   return guard(error, [&] {
     auto& result = clear(plan, "plan");
-    result = new pynn_trt_blob{self(builder, "builder").build(self(network, "network"), self(config, "config"))};
+    result =
+        new pynn_trt_blob{self(builder, "builder").build(self(network, "network"), self(config, "config"))};
   });
 }
 }

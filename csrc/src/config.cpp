@@ -55,7 +55,8 @@ void Config::set_memory_pool(int32_t pool, uint64_t bytes) {
   LogScope log = this->log();
   abi().call(abi::slot::BuilderConfig_setMemoryPoolLimit, native(), pool, bytes);
   if (log.has_errors() && get_memory_pool(pool) != bytes)
-    throw log.failure(PYNN_TRT_INVALID_ARGUMENT, join("cannot set the limit of memory pool ", pool, " to ", bytes));
+    throw log.failure(PYNN_TRT_INVALID_ARGUMENT,
+                      join("cannot set the limit of memory pool ", pool, " to ", bytes));
 }
 
 uint64_t Config::get_memory_pool(int32_t pool) const {
@@ -84,7 +85,8 @@ void Config::set_max_aux_streams(int32_t streams) {
   LogScope log = this->log();
   abi().call(abi::slot::BuilderConfig_setMaxAuxStreams, native(), streams);
   if (abi().call(abi::slot::BuilderConfig_getMaxAuxStreams, native()) != streams)
-    throw log.failure(PYNN_TRT_INVALID_ARGUMENT, join("cannot set the number of auxiliary streams to ", streams));
+    throw log.failure(PYNN_TRT_INVALID_ARGUMENT,
+                      join("cannot set the number of auxiliary streams to ", streams));
 }
 
 bool Config::store_capabilities(const std::vector<int32_t>& capabilities) {
@@ -100,12 +102,14 @@ void Config::set_compute_capabilities(const std::vector<int32_t>& capabilities) 
   std::vector<int32_t> previous(
       static_cast<size_t>(abi().call(abi::slot::BuilderConfig_getNbComputeCapabilities, native())));
   for (size_t i = 0; i < previous.size(); ++i)
-    previous[i] = abi().call(abi::slot::BuilderConfig_getComputeCapability, native(), static_cast<int32_t>(i));
+    previous[i] =
+        abi().call(abi::slot::BuilderConfig_getComputeCapability, native(), static_cast<int32_t>(i));
   LogScope log = this->log();
   if (store_capabilities(capabilities)) return;
   std::string list;
   for (int32_t capability : capabilities) list += join(list.empty() ? "" : ", ", capability);
-  Failure failure = log.failure(PYNN_TRT_INVALID_ARGUMENT, join("cannot build for compute capabilities ", list));
+  Failure failure =
+      log.failure(PYNN_TRT_INVALID_ARGUMENT, join("cannot build for compute capabilities ", list));
   failure.detail.status = PYNN_TRT_INVALID_ARGUMENT;
   store_capabilities(previous);
   throw failure;
@@ -165,7 +169,8 @@ int32_t pynn_trt_config_set_flag(pynn_trt_config* config, int32_t flag, int32_t 
   return guard(error, [&] { self(config, "config").set_flag(flag, on != 0); });
 }
 
-int32_t pynn_trt_config_get_flag(const pynn_trt_config* config, int32_t flag, int32_t* on, pynn_trt_error** error) {
+int32_t pynn_trt_config_get_flag(const pynn_trt_config* config, int32_t flag, int32_t* on,
+                                 pynn_trt_error** error) {
   return guard(error, [&] {
     const Config& object = self(config, "config");
     out(on, "on") = object.get_flag(flag);
@@ -185,7 +190,8 @@ int32_t pynn_trt_config_get_memory_pool(const pynn_trt_config* config, int32_t p
   });
 }
 
-int32_t pynn_trt_config_set_optimization_level(pynn_trt_config* config, int32_t level, pynn_trt_error** error) {
+int32_t pynn_trt_config_set_optimization_level(pynn_trt_config* config, int32_t level,
+                                               pynn_trt_error** error) {
   return guard(error, [&] { self(config, "config").set_optimization_level(level); });
 }
 
@@ -197,12 +203,13 @@ int32_t pynn_trt_config_get_optimization_level(const pynn_trt_config* config, in
   });
 }
 
-int32_t pynn_trt_config_set_max_aux_streams(pynn_trt_config* config, int32_t streams, pynn_trt_error** error) {
+int32_t pynn_trt_config_set_max_aux_streams(pynn_trt_config* config, int32_t streams,
+                                            pynn_trt_error** error) {
   return guard(error, [&] { self(config, "config").set_max_aux_streams(streams); });
 }
 
-int32_t pynn_trt_config_set_compute_capabilities(pynn_trt_config* config, const int32_t* capabilities, int32_t count,
-                                                 pynn_trt_error** error) {
+int32_t pynn_trt_config_set_compute_capabilities(pynn_trt_config* config, const int32_t* capabilities,
+                                                 int32_t count, pynn_trt_error** error) {
   return guard(error, [&] {
     Config& object = self(config, "config");
     require(count >= 1 && count <= 64, "count is ", count, ", allowed are 1 to 64");
@@ -239,7 +246,8 @@ int32_t pynn_trt_config_add_profile(pynn_trt_config* config, pynn_trt_profile* p
   });
 }
 
-int32_t pynn_trt_config_set_progress(pynn_trt_config* config, pynn_trt_progress* progress, pynn_trt_error** error) {
+int32_t pynn_trt_config_set_progress(pynn_trt_config* config, pynn_trt_progress* progress,
+                                     pynn_trt_error** error) {
   return guard(error, [&] {
     self(config, "config").set_progress(progress ? progress->object : std::shared_ptr<Progress>());
   });

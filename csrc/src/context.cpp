@@ -19,11 +19,12 @@ pynn_trt_context_options read_options(const pynn_trt_context_options* given) {
           options.allocation_strategy, ", allowed are -1 to 2");
   require(options.cuda_graph_strategy >= -1 && options.cuda_graph_strategy <= 1, "cuda_graph_strategy is ",
           options.cuda_graph_strategy, ", allowed are -1 to 1");
-  require(options.kernel_specialization >= -1 && options.kernel_specialization <= 2, "kernel_specialization is ",
-          options.kernel_specialization, ", allowed are -1 to 2");
+  require(options.kernel_specialization >= -1 && options.kernel_specialization <= 2,
+          "kernel_specialization is ", options.kernel_specialization, ", allowed are -1 to 2");
   require_bytes(options.runtime_cache, options.runtime_cache_size, "runtime_cache");
   if (options.allocation_strategy == kUserManaged)
-    throw Failure(PYNN_TRT_NOT_SUPPORTED, "allocation_strategy 2 needs a way to give memory, which is not here yet");
+    throw Failure(PYNN_TRT_NOT_SUPPORTED,
+                  "allocation_strategy 2 needs a way to give memory, which is not here yet");
   return options;
 }
 
@@ -45,7 +46,8 @@ Context::Context(std::shared_ptr<Engine> engine, const pynn_trt_context_options&
   abi::ExecutionContext* raw;
   if (needs_config(options)) {
     configure(log, options);
-    raw = abi().call(abi::slot::Engine_createExecutionContextWithRuntimeConfig, engine_->native(), config_.get());
+    raw = abi().call(abi::slot::Engine_createExecutionContextWithRuntimeConfig, engine_->native(),
+                     config_.get());
   } else {
     int32_t strategy = std::max(options.allocation_strategy, 0);
     raw = abi().call(abi::slot::Engine_createExecutionContext, engine_->native(), strategy);
@@ -59,7 +61,8 @@ void Context::configure(const LogScope& log, const pynn_trt_context_options& opt
   config_ = adopt(log, raw, PYNN_TRT_INTERNAL, "cannot create the runtime configuration");
   abi::RuntimeConfig* config = config_.get();
   if (options.allocation_strategy >= 0)
-    abi().call(abi::slot::RuntimeConfig_setExecutionContextAllocationStrategy, config, options.allocation_strategy);
+    abi().call(abi::slot::RuntimeConfig_setExecutionContextAllocationStrategy, config,
+               options.allocation_strategy);
   if (options.kernel_specialization >= 0)
     abi().call(abi::slot::RuntimeConfig_setDynamicShapesKernelSpecializationStrategy, config,
                options.kernel_specialization);
@@ -72,7 +75,8 @@ void Context::configure(const LogScope& log, const pynn_trt_context_options& opt
   cache_ = adopt(log, cache, PYNN_TRT_INTERNAL, "cannot create the runtime cache");
   // A cache of another GPU or version, or a damaged one, only costs time: it stays empty.
   if (options.runtime_cache_size != 0)
-    abi().call(abi::slot::RuntimeCache_deserialize, cache_.get(), options.runtime_cache, options.runtime_cache_size);
+    abi().call(abi::slot::RuntimeCache_deserialize, cache_.get(), options.runtime_cache,
+               options.runtime_cache_size);
   if (!abi().call(abi::slot::RuntimeConfig_setRuntimeCache, config, cache_.get()))
     throw log.failure(PYNN_TRT_INTERNAL, "cannot attach the runtime cache");
 }
@@ -87,7 +91,8 @@ std::shared_ptr<Blob> Context::runtime_cache() const {
 }
 
 void Context::set_profile(int32_t profile, uint64_t stream) {
-  require_index(profile, abi().call(abi::slot::Engine_getNbOptimizationProfiles, engine_->native()), "profile");
+  require_index(profile, abi().call(abi::slot::Engine_getNbOptimizationProfiles, engine_->native()),
+                "profile");
   LogScope log(logger());
   ++revision_;
   if (!abi().call(abi::slot::ExecutionContext_setOptimizationProfileAsync, native_.get(), profile,
@@ -101,14 +106,16 @@ void Context::set_input_shape(const char* input, const abi::Dims& dims) {
   LogScope log(logger());
   ++revision_;
   if (!abi().call(abi::slot::ExecutionContext_setInputShape, native_.get(), input, &dims))
-    throw log.failure(PYNN_TRT_INVALID_ARGUMENT, join("cannot set the shape of '", input, "' to ", shape_text(dims)));
+    throw log.failure(PYNN_TRT_INVALID_ARGUMENT,
+                      join("cannot set the shape of '", input, "' to ", shape_text(dims)));
 }
 
 abi::Dims Context::tensor_shape(const char* tensor) const {
   engine_->require_io(tensor);
   LogScope log(logger());
   abi::Dims dims = abi().call(abi::slot::ExecutionContext_getTensorShape, native_.get(), tensor);
-  if (dims.rank < 0) throw log.failure(PYNN_TRT_INVALID_ARGUMENT, join("cannot get the shape of '", tensor, "'"));
+  if (dims.rank < 0)
+    throw log.failure(PYNN_TRT_INVALID_ARGUMENT, join("cannot get the shape of '", tensor, "'"));
   return dims;
 }
 
@@ -169,7 +176,8 @@ int32_t pynn_trt_context_create(pynn_trt_engine* engine, const pynn_trt_context_
 
 void pynn_trt_context_destroy(pynn_trt_context* context) { delete context; }
 
-int32_t pynn_trt_context_runtime_cache(pynn_trt_context* context, pynn_trt_blob** cache, pynn_trt_error** error) {
+int32_t pynn_trt_context_runtime_cache(pynn_trt_context* context, pynn_trt_blob** cache,
+                                       pynn_trt_error** error) {
   return guard(error, [&] {
     auto& result = clear(cache, "cache");
     result = new pynn_trt_blob{self(context, "context").runtime_cache()};
@@ -216,8 +224,8 @@ int32_t pynn_trt_context_enqueue(pynn_trt_context* context, uint64_t stream, pyn
   return guard(error, [&] { self(context, "context").enqueue(stream); });
 }
 
-int32_t pynn_trt_context_is_stream_capturable(const pynn_trt_context* context, uint64_t stream, int32_t* capturable,
-                                              pynn_trt_error** error) {
+int32_t pynn_trt_context_is_stream_capturable(const pynn_trt_context* context, uint64_t stream,
+                                              int32_t* capturable, pynn_trt_error** error) {
   return guard(error, [&] {
     const Context& object = self(context, "context");
     out(capturable, "capturable") = object.is_stream_capturable(stream);

@@ -30,7 +30,8 @@ void Driver::load() {
   auto need = [&](const char* symbol) {
     void* address = library.find(symbol);
     if (address == nullptr)
-      throw Failure(PYNN_TRT_DEVICE_UNSUPPORTED, join("the CUDA driver is too old: ", kLibrary, " lacks ", symbol));
+      throw Failure(PYNN_TRT_DEVICE_UNSUPPORTED,
+                    join("the CUDA driver is too old: ", kLibrary, " lacks ", symbol));
     return address;
   };
 #define DRIVER(name, symbol, ...) name = reinterpret_cast<decltype(name)>(need(symbol));

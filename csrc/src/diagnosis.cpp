@@ -35,7 +35,8 @@ constexpr Rule kRules[] = {
     {PYNN_TRT_DEVICE_UNSUPPORTED, {"CUDA driver version is insufficient", ""}},
     {PYNN_TRT_DEVICE_UNSUPPORTED, {"CUDA initialization failure", ""}},
     {PYNN_TRT_DEVICE_UNSUPPORTED, {"no CUDA-capable device", ""}},
-    // RTX up to 1.5 gives no number: the first thing it needs of a GPU, or the question which GPU there is, failed.
+    // RTX up to 1.5 gives no number: the first thing it needs of a GPU, or the question which GPU there is,
+    // failed.
     {PYNN_TRT_DEVICE_UNSUPPORTED, {"Cuda Runtime (In ScopedCudaStream", ""}},
     {PYNN_TRT_DEVICE_UNSUPPORTED, {"Cuda Runtime (In generateForCurrent", ""}},
 };

@@ -16,7 +16,8 @@ struct LogLine {
 // Without the lines that every failure on a machine without a GPU carries along.
 std::string without_noise(const std::string& text);
 
-// The texts that say something: errors if there are any, else warnings; no repetitions, no noise unless alone.
+// The texts that say something: errors if there are any, else warnings; no repetitions, no noise unless
+// alone.
 std::vector<std::string> essence(const std::vector<LogLine>& lines);
 
 // The status that the texts prove, else `otherwise`.

@@ -93,7 +93,8 @@ std::string Engine::inspect(const abi::ExecutionContext* context, int32_t format
   LogScope log(logger());
   auto* raw = abi().call(abi::slot::Engine_createEngineInspector, native());
   auto inspector = adopt(log, raw, PYNN_TRT_INTERNAL, "cannot create the engine inspector");
-  if (context != nullptr && !abi().call(abi::slot::EngineInspector_setExecutionContext, inspector.get(), context))
+  if (context != nullptr &&
+      !abi().call(abi::slot::EngineInspector_setExecutionContext, inspector.get(), context))
     throw log.failure(PYNN_TRT_INTERNAL, "cannot inspect the execution context");
   const char* text = abi().call(abi::slot::EngineInspector_getEngineInformation, inspector.get(), format);
   if (text == nullptr) throw log.failure(PYNN_TRT_INTERNAL, "cannot inspect the engine");
@@ -115,7 +116,8 @@ extern "C" {
 
 void pynn_trt_engine_destroy(pynn_trt_engine* engine) { delete engine; }
 
-int32_t pynn_trt_engine_describe(const pynn_trt_engine* engine, pynn_trt_engine_info* info, pynn_trt_error** error) {
+int32_t pynn_trt_engine_describe(const pynn_trt_engine* engine, pynn_trt_engine_info* info,
+                                 pynn_trt_error** error) {
   return guard(error, [&] { self(engine, "engine").describe(info); });
 }
 
@@ -125,7 +127,8 @@ int32_t pynn_trt_engine_describe_io(const pynn_trt_engine* engine, int32_t index
 }
 
 int32_t pynn_trt_engine_profile_shape(const pynn_trt_engine* engine, const char* input, int32_t profile,
-                                      int32_t selector, int64_t* dims, int32_t* rank, pynn_trt_error** error) {
+                                      int32_t selector, int64_t* dims, int32_t* rank,
+                                      pynn_trt_error** error) {
   return guard(error, [&] {
     const Engine& object = self(engine, "engine");
     out(dims, "dims");
@@ -133,8 +136,8 @@ int32_t pynn_trt_engine_profile_shape(const pynn_trt_engine* engine, const char*
   });
 }
 
-int32_t pynn_trt_engine_inspect(const pynn_trt_engine* engine, const pynn_trt_context* context, int32_t format,
-                                pynn_trt_blob** text, pynn_trt_error** error) {
+int32_t pynn_trt_engine_inspect(const pynn_trt_engine* engine, const pynn_trt_context* context,
+                                int32_t format, pynn_trt_blob** text, pynn_trt_error** error) {
   return guard(error, [&] {
     auto& result = clear(text, "text");
     const Engine& object = self(engine, "engine");
@@ -144,7 +147,8 @@ int32_t pynn_trt_engine_inspect(const pynn_trt_engine* engine, const pynn_trt_co
   });
 }
 
-int32_t pynn_trt_engine_serialize(const pynn_trt_engine* engine, pynn_trt_blob** plan, pynn_trt_error** error) {
+int32_t pynn_trt_engine_serialize(const pynn_trt_engine* engine, pynn_trt_blob** plan,
+                                  pynn_trt_error** error) {
   return guard(error, [&] {
     auto& result = clear(plan, "plan");
     result = new pynn_trt_blob{self(engine, "engine").serialize()};

@@ -86,9 +86,13 @@ void pynn_trt_error_destroy(pynn_trt_error* error) {
 }
 
 int32_t pynn_trt_error_status(const pynn_trt_error* error) { return error ? error->status : PYNN_TRT_OK; }
-const char* pynn_trt_error_message(const pynn_trt_error* error) { return error ? error->message.c_str() : ""; }
+const char* pynn_trt_error_message(const pynn_trt_error* error) {
+  return error ? error->message.c_str() : "";
+}
 const char* pynn_trt_error_log(const pynn_trt_error* error) { return error ? error->log.c_str() : ""; }
-const char* pynn_trt_error_node_name(const pynn_trt_error* error) { return error ? error->node_name.c_str() : ""; }
+const char* pynn_trt_error_node_name(const pynn_trt_error* error) {
+  return error ? error->node_name.c_str() : "";
+}
 const char* pynn_trt_error_node_operator(const pynn_trt_error* error) {
   return error ? error->node_operator.c_str() : "";
 }

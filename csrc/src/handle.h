@@ -8,11 +8,11 @@
 #include "../abi/types.h"
 #include "error.h"
 
-#define PYNN_HANDLE(noun, Class)   \
-  namespace pynn {                 \
-  class Class;                     \
-  }                                \
-  struct pynn_trt_##noun {         \
+#define PYNN_HANDLE(noun, Class)         \
+  namespace pynn {                       \
+  class Class;                           \
+  }                                      \
+  struct pynn_trt_##noun {               \
     std::shared_ptr<pynn::Class> object; \
   }
 PYNN_HANDLE(library, Library);
@@ -94,7 +94,8 @@ void write_struct(Struct* given, Struct value, const char* name) {
 template <class Struct>
 Struct* element(Struct* first, int32_t index) {
   using Byte = std::conditional_t<std::is_const_v<Struct>, const char, char>;
-  return reinterpret_cast<Struct*>(reinterpret_cast<Byte*>(first) + size_t{first->struct_size} * size_t(index));
+  return reinterpret_cast<Struct*>(reinterpret_cast<Byte*>(first) +
+                                   size_t{first->struct_size} * size_t(index));
 }
 
 abi::Dims make_dims(const int64_t* dims, int32_t rank, int64_t minimum);

@@ -7,8 +7,9 @@ namespace pynn {
 Library::Library(const pynn_trt_library_options& options) {
   require_text(options.core_path, "core_path");
 #if defined(_WIN32)
-  throw Failure(PYNN_TRT_NOT_SUPPORTED,
-                "TensorRT's binary interface was measured for Linux only; this build of pynn cannot use it on Windows");
+  throw Failure(
+      PYNN_TRT_NOT_SUPPORTED,
+      "TensorRT's binary interface was measured for Linux only; this build of pynn cannot use it on Windows");
 #endif
   load_core(options.core_path);
   abi_.emplace(flavor_, major_, minor_, options.force_version != 0);
@@ -18,7 +19,8 @@ Library::Library(const pynn_trt_library_options& options) {
 void Library::load_core(const char* path) {
   std::string reason;
   core_ = SharedObject::open(path, &reason);
-  if (!core_) throw Failure(PYNN_TRT_LIBRARY_NOT_FOUND, join("cannot load TensorRT from '", path, "': ", reason));
+  if (!core_)
+    throw Failure(PYNN_TRT_LIBRARY_NOT_FOUND, join("cannot load TensorRT from '", path, "': ", reason));
 
   auto need = [&](const char* symbol) {
     void* address = core_.find(symbol);
@@ -31,8 +33,9 @@ void Library::load_core(const char* path) {
   create_runtime_ = reinterpret_cast<Factory*>(need("createInferRuntime_INTERNAL"));
   path_ = SharedObject::path_of(reinterpret_cast<void*>(version));
 
-  // Up to TensorRT 9 major*1000 + minor*100 + patch, then major*10000. TensorRT for RTX began at 1 with the latter,
-  // which leaves it the numbers from 10000 to 99999; no exported symbol tells the two products apart for certain.
+  // Up to TensorRT 9 major*1000 + minor*100 + patch, then major*10000. TensorRT for RTX began at 1 with the
+  // latter, which leaves it the numbers from 10000 to 99999; no exported symbol tells the two products apart
+  // for certain.
   version_ = version();
   int32_t unit = version_ < 10000 ? 1000 : 10000;
   flavor_ = unit == 10000 && version_ < 100000 ? abi::Flavor::Rtx : abi::Flavor::TensorRT;
@@ -58,9 +61,8 @@ void Library::load_parser(const char* path) {
 
 void* Library::create_parser(void* network, void* logger) const {
   if (create_parser_ == nullptr)
-    throw Failure(PYNN_TRT_PARSER_UNAVAILABLE,
-                  join(abi_->name(), " was opened without an ONNX parser", parser_error_.empty() ? "" : ": ",
-                       parser_error_));
+    throw Failure(PYNN_TRT_PARSER_UNAVAILABLE, join(abi_->name(), " was opened without an ONNX parser",
+                                                    parser_error_.empty() ? "" : ": ", parser_error_));
   return create_parser_(network, logger, parser_version_);
 }
 

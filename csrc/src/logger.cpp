@@ -16,8 +16,9 @@ thread_local LogScope* current_scope = nullptr;
 
 }  // namespace
 
-// What TensorRT holds a pointer to. It keeps the first logger that it is given in a global, warns of every other one
-// and may call it after everything we made is gone: so there is one for each loaded library, and it is never freed.
+// What TensorRT holds a pointer to. It keeps the first logger that it is given in a global, warns of every
+// other one and may call it after everything we made is gone: so there is one for each loaded library, and it
+// is never freed.
 class LogRelay : private abi::PlainLogger, private abi::VersionedLogger {
  public:
   static LogRelay& of(const Library& library) {
@@ -112,7 +113,8 @@ void LogScope::add(int32_t severity, const char* text) {
 
 bool LogScope::has_errors() const {
   std::lock_guard lock(logger_.mutex_);
-  return std::any_of(lines_.begin(), lines_.end(), [](const LogLine& line) { return line.severity < kWarning; });
+  return std::any_of(lines_.begin(), lines_.end(),
+                     [](const LogLine& line) { return line.severity < kWarning; });
 }
 
 Failure LogScope::failure(int32_t status, const std::string& what) const {
@@ -121,7 +123,8 @@ Failure LogScope::failure(int32_t status, const std::string& what) const {
   Failure failure(classify(status, texts), what);
   for (size_t i = 0; i < texts.size(); ++i) failure.detail.message += (i ? "\n" : ": ") + texts[i];
   if (texts.empty() && status != PYNN_TRT_CANCELLED) failure.detail.message += ": TensorRT gave no reason";
-  for (const LogLine& line : lines_) failure.detail.log += (failure.detail.log.empty() ? "" : "\n") + line.text;
+  for (const LogLine& line : lines_)
+    failure.detail.log += (failure.detail.log.empty() ? "" : "\n") + line.text;
   return failure;
 }
 
@@ -137,7 +140,8 @@ int32_t pynn_trt_logger_create(pynn_trt_library* library, int32_t max_severity, 
     auto& result = clear(logger, "logger");
     require(max_severity >= 0 && max_severity <= 4, "max_severity is ", max_severity, ", allowed are 0 to 4");
     require(capacity >= 0 && capacity <= 1 << 20, "capacity is ", capacity, ", allowed are 0 to ", 1 << 20);
-    result = new pynn_trt_logger{std::make_shared<Logger>(shared(library, "library"), max_severity, capacity)};
+    result =
+        new pynn_trt_logger{std::make_shared<Logger>(shared(library, "library"), max_severity, capacity)};
   });
 }
 

@@ -44,8 +44,8 @@ class Logger {
   LogScope* scopes_ = nullptr;
 };
 
-// Alive during one call into TensorRT. Takes the lines logged on its own thread, and those of TensorRT's worker
-// threads while the call lasts. Allocates nothing unless something is logged.
+// Alive during one call into TensorRT. Takes the lines logged on its own thread, and those of TensorRT's
+// worker threads while the call lasts. Allocates nothing unless something is logged.
 class LogScope {
  public:
   explicit LogScope(Logger& logger);

@@ -11,8 +11,8 @@ abi::Owned<T> adopt(const LogScope& log, T* raw, int32_t status, const std::stri
   return abi::Owned<T>(raw, abi::Deleter<T>{&log.logger().abi()});
 }
 
-// The self-test: an object of the expected interface knows where it came from. One that does not is given up, not
-// deleted: with a wrong table the deleting slot is as unknown as the others.
+// The self-test: an object of the expected interface knows where it came from. One that does not is given up,
+// not deleted: with a wrong table the deleting slot is as unknown as the others.
 template <class T, class Signature>
 void prove(const Logger& logger, abi::Owned<T>& object, const abi::Method<T, Signature>& method,
            const void* expected) {

@@ -109,7 +109,8 @@ using namespace pynn;
 
 extern "C" {
 
-int32_t pynn_trt_network_create(pynn_trt_builder* builder, pynn_trt_network** network, pynn_trt_error** error) {
+int32_t pynn_trt_network_create(pynn_trt_builder* builder, pynn_trt_network** network,
+                                pynn_trt_error** error) {
   return guard(error, [&] {
     auto& result = clear(network, "network");
     result = new pynn_trt_network{std::make_shared<Network>(shared(builder, "builder"))};
@@ -118,8 +119,8 @@ int32_t pynn_trt_network_create(pynn_trt_builder* builder, pynn_trt_network** ne
 
 void pynn_trt_network_destroy(pynn_trt_network* network) { delete network; }
 
-int32_t pynn_trt_network_count(const pynn_trt_network* network, int32_t* inputs, int32_t* outputs, int32_t* layers,
-                               pynn_trt_error** error) {
+int32_t pynn_trt_network_count(const pynn_trt_network* network, int32_t* inputs, int32_t* outputs,
+                               int32_t* layers, pynn_trt_error** error) {
   return guard(error, [&] {
     const Network& object = self(network, "network");
     out(inputs, "inputs") = object.input_count();
@@ -128,18 +129,18 @@ int32_t pynn_trt_network_count(const pynn_trt_network* network, int32_t* inputs,
   });
 }
 
-int32_t pynn_trt_network_describe_input(const pynn_trt_network* network, int32_t index, pynn_trt_tensor_info* info,
-                                        pynn_trt_error** error) {
+int32_t pynn_trt_network_describe_input(const pynn_trt_network* network, int32_t index,
+                                        pynn_trt_tensor_info* info, pynn_trt_error** error) {
   return guard(error, [&] { self(network, "network").describe_input(index, info); });
 }
 
-int32_t pynn_trt_network_describe_output(const pynn_trt_network* network, int32_t index, pynn_trt_tensor_info* info,
-                                         pynn_trt_error** error) {
+int32_t pynn_trt_network_describe_output(const pynn_trt_network* network, int32_t index,
+                                         pynn_trt_tensor_info* info, pynn_trt_error** error) {
   return guard(error, [&] { self(network, "network").describe_output(index, info); });
 }
 
-int32_t pynn_trt_network_describe_layer(const pynn_trt_network* network, int32_t index, pynn_trt_layer_info* info,
-                                        pynn_trt_error** error) {
+int32_t pynn_trt_network_describe_layer(const pynn_trt_network* network, int32_t index,
+                                        pynn_trt_layer_info* info, pynn_trt_error** error) {
   return guard(error, [&] { self(network, "network").describe_layer(index, info); });
 }
 
@@ -157,7 +158,8 @@ int32_t pynn_trt_network_mark_output(pynn_trt_network* network, const char* tens
   return guard(error, [&] { self(network, "network").mark_output(tensor); });
 }
 
-int32_t pynn_trt_network_unmark_output(pynn_trt_network* network, const char* tensor, pynn_trt_error** error) {
+int32_t pynn_trt_network_unmark_output(pynn_trt_network* network, const char* tensor,
+                                       pynn_trt_error** error) {
   return guard(error, [&] { self(network, "network").unmark_output(tensor); });
 }
 }

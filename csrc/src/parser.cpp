@@ -67,8 +67,9 @@ void Parser::parse(const void* model, uint64_t size, const char* path) {
 
 void Parser::require_content() const {
   if (network_->input_count() + network_->output_count() + network_->layer_count() == 0)
-    throw Failure(PYNN_TRT_PARSE_FAILED,
-                  "cannot parse the model: it has neither inputs nor outputs nor nodes, so it is hardly ONNX");
+    throw Failure(
+        PYNN_TRT_PARSE_FAILED,
+        "cannot parse the model: it has neither inputs nor outputs nor nodes, so it is hardly ONNX");
 }
 
 void Parser::load_model(const void* model, uint64_t size, const char* path) {
@@ -84,7 +85,8 @@ void Parser::load_model(const void* model, uint64_t size, const char* path) {
 void Parser::load_initializer(const char* name, const void* data, uint64_t size) {
   require_text(name, "name");
   require_bytes(data, size, "data");
-  require(loaded_ || !abi().has(abi::slot::Parser_loadInitializer), "no model was loaded before the initializers");
+  require(loaded_ || !abi().has(abi::slot::Parser_loadInitializer),
+          "no model was loaded before the initializers");
   LogScope log(network_->logger());
   if (!abi().call(abi::slot::Parser_loadInitializer, native(), name, data, size))
     throw failure(log, join("cannot load the initializer '", name, "'"));
@@ -162,7 +164,8 @@ Failure Parser::failure(const LogScope& log, const std::string& what) const {
   }
   std::string text = without_noise(first.description);
   detail.message += text.empty() ? join("error code ", first.code) : text;
-  if (count > 1) detail.message += join(" (and ", count - 1, count == 2 ? " further error)" : " further errors)");
+  if (count > 1)
+    detail.message += join(" (and ", count - 1, count == 2 ? " further error)" : " further errors)");
   return failure;
 }
 
@@ -185,7 +188,8 @@ int32_t pynn_trt_parser_set_flag(pynn_trt_parser* parser, int32_t flag, int32_t 
   return guard(error, [&] { self(parser, "parser").set_flag(flag, on != 0); });
 }
 
-int32_t pynn_trt_parser_get_flag(const pynn_trt_parser* parser, int32_t flag, int32_t* on, pynn_trt_error** error) {
+int32_t pynn_trt_parser_get_flag(const pynn_trt_parser* parser, int32_t flag, int32_t* on,
+                                 pynn_trt_error** error) {
   return guard(error, [&] {
     const Parser& object = self(parser, "parser");
     out(on, "on") = object.get_flag(flag);
@@ -197,13 +201,13 @@ int32_t pynn_trt_parser_parse(pynn_trt_parser* parser, const void* model, uint64
   return guard(error, [&] { self(parser, "parser").parse(model, size, path); });
 }
 
-int32_t pynn_trt_parser_load_model(pynn_trt_parser* parser, const void* model, uint64_t size, const char* path,
-                                   pynn_trt_error** error) {
+int32_t pynn_trt_parser_load_model(pynn_trt_parser* parser, const void* model, uint64_t size,
+                                   const char* path, pynn_trt_error** error) {
   return guard(error, [&] { self(parser, "parser").load_model(model, size, path); });
 }
 
-int32_t pynn_trt_parser_load_initializer(pynn_trt_parser* parser, const char* name, const void* data, uint64_t size,
-                                         pynn_trt_error** error) {
+int32_t pynn_trt_parser_load_initializer(pynn_trt_parser* parser, const char* name, const void* data,
+                                         uint64_t size, pynn_trt_error** error) {
   return guard(error, [&] { self(parser, "parser").load_initializer(name, data, size); });
 }
 
@@ -211,8 +215,9 @@ int32_t pynn_trt_parser_parse_loaded(pynn_trt_parser* parser, pynn_trt_error** e
   return guard(error, [&] { self(parser, "parser").parse_loaded(); });
 }
 
-int32_t pynn_trt_parser_supports_model(pynn_trt_parser* parser, const void* model, uint64_t size, const char* path,
-                                       int32_t* supported, int64_t* subgraphs, pynn_trt_error** error) {
+int32_t pynn_trt_parser_supports_model(pynn_trt_parser* parser, const void* model, uint64_t size,
+                                       const char* path, int32_t* supported, int64_t* subgraphs,
+                                       pynn_trt_error** error) {
   return guard(error, [&] {
     Parser& object = self(parser, "parser");
     int64_t& count = out(subgraphs, "subgraphs");
@@ -246,8 +251,8 @@ int32_t pynn_trt_parser_error_count(const pynn_trt_parser* parser, int32_t* coun
   });
 }
 
-int32_t pynn_trt_parser_describe_error(const pynn_trt_parser* parser, int32_t index, pynn_trt_parser_error_info* info,
-                                       pynn_trt_error** error) {
+int32_t pynn_trt_parser_describe_error(const pynn_trt_parser* parser, int32_t index,
+                                       pynn_trt_parser_error_info* info, pynn_trt_error** error) {
   return guard(error, [&] { self(parser, "parser").describe_error(index, info); });
 }
 }

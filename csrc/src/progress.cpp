@@ -21,7 +21,8 @@ void copy_text(char (&target)[size], const char* text) {
 
 }  // namespace
 
-void Progress::push(int32_t kind, const char* phase, const char* parent, int32_t step, int32_t steps) noexcept {
+void Progress::push(int32_t kind, const char* phase, const char* parent, int32_t step,
+                    int32_t steps) noexcept {
   guard(nullptr, [&] {
     pynn_trt_progress_event event{};
     event.struct_size = sizeof(event);

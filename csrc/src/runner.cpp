@@ -87,7 +87,8 @@ void Runner::add(const pynn_trt_binding& binding) {
   require(binding.bytes == 0 || (binding.staging != nullptr && binding.device != 0), "'", name,
           "' is bound to a NULL buffer");
   (is_output ? outputs_ : inputs_)
-      .push_back({name, binding.staging, binding.device, static_cast<size_t>(binding.bytes), binding.mapped != 0});
+      .push_back(
+          {name, binding.staging, binding.device, static_cast<size_t>(binding.bytes), binding.mapped != 0});
 }
 
 void Runner::require_complete() const {
@@ -168,7 +169,8 @@ void Runner::try_capture() {
 }
 
 void Runner::capture() {
-  driver_.check(driver_.stream_begin_capture(stream_, Driver::kCaptureThreadLocal), "begin the stream capture");
+  driver_.check(driver_.stream_begin_capture(stream_, Driver::kCaptureThreadLocal),
+                "begin the stream capture");
   pynn_trt_error* error = nullptr;
   int32_t status = guard(&error, [&] { send_plain(); });
   void* graph = nullptr;
@@ -229,7 +231,8 @@ int32_t pynn_trt_runner_run(pynn_trt_runner* runner, const void* const* inputs, 
   return guard(error, [&] { self(runner, "runner").run(inputs, outputs); });
 }
 
-int32_t pynn_trt_runner_describe(const pynn_trt_runner* runner, pynn_trt_runner_info* info, pynn_trt_error** error) {
+int32_t pynn_trt_runner_describe(const pynn_trt_runner* runner, pynn_trt_runner_info* info,
+                                 pynn_trt_error** error) {
   return guard(error, [&] { self(runner, "runner").describe(info); });
 }
 }

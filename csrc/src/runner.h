@@ -15,8 +15,8 @@ namespace pynn {
 
 class Runner {
  public:
-  Runner(std::shared_ptr<Context> context, const pynn_trt_runner_options& options, const pynn_trt_binding* bindings,
-         int32_t count);
+  Runner(std::shared_ptr<Context> context, const pynn_trt_runner_options& options,
+         const pynn_trt_binding* bindings, int32_t count);
   ~Runner();
   Runner(const Runner&) = delete;
 

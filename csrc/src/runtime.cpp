@@ -66,8 +66,8 @@ int32_t pynn_trt_runtime_deserialize(pynn_trt_runtime* runtime, const void* plan
   });
 }
 
-int32_t pynn_trt_runtime_check_plan(pynn_trt_runtime* runtime, const void* plan, uint64_t size, int32_t* validity,
-                                    uint64_t* diagnostics, pynn_trt_error** error) {
+int32_t pynn_trt_runtime_check_plan(pynn_trt_runtime* runtime, const void* plan, uint64_t size,
+                                    int32_t* validity, uint64_t* diagnostics, pynn_trt_error** error) {
   return guard(error, [&] {
     const Runtime& object = self(runtime, "runtime");
     out(validity, "validity") = object.check_plan(plan, size, &out(diagnostics, "diagnostics"));

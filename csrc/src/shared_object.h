@@ -5,8 +5,8 @@
 
 namespace pynn {
 
-// Never closed: TensorRT registers thread-local and exit-time destructors and keeps pointers to loggers, so that its
-// code must stay mapped until the process ends.
+// Never closed: TensorRT registers thread-local and exit-time destructors and keeps pointers to loggers, so
+// that its code must stay mapped until the process ends.
 class SharedObject {
  public:
   SharedObject() = default;

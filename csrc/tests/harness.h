@@ -75,19 +75,19 @@ class Handle {
   T* raw = nullptr;
 };
 
-#define PYNN_NOUNS(NOUN) \
-  NOUN(library, Library) \
-  NOUN(logger, Logger)   \
-  NOUN(builder, Builder) \
-  NOUN(network, Network) \
-  NOUN(config, Config)   \
-  NOUN(profile, Profile) \
+#define PYNN_NOUNS(NOUN)   \
+  NOUN(library, Library)   \
+  NOUN(logger, Logger)     \
+  NOUN(builder, Builder)   \
+  NOUN(network, Network)   \
+  NOUN(config, Config)     \
+  NOUN(profile, Profile)   \
   NOUN(progress, Progress) \
-  NOUN(parser, Parser)   \
-  NOUN(blob, Blob)       \
-  NOUN(runtime, Runtime) \
-  NOUN(engine, Engine)   \
-  NOUN(context, Context) \
+  NOUN(parser, Parser)     \
+  NOUN(blob, Blob)         \
+  NOUN(runtime, Runtime)   \
+  NOUN(engine, Engine)     \
+  NOUN(context, Context)   \
   NOUN(runner, Runner)
 #define NOUN(noun, Class) using Class = Handle<pynn_trt_##noun, pynn_trt_##noun##_destroy>;
 PYNN_NOUNS(NOUN)
@@ -129,49 +129,51 @@ inline int run_all(const std::string& filter = "") {
 
 }  // namespace test
 
-#define CHECK(condition) \
-  do {                   \
+#define CHECK(condition)                                          \
+  do {                                                            \
     if (!(condition)) test::fail(__FILE__, __LINE__, #condition); \
   } while (0)
-#define REQUIRE(condition) \
-  do {                     \
-    if (!(condition)) {    \
+#define REQUIRE(condition)                        \
+  do {                                            \
+    if (!(condition)) {                           \
       test::fail(__FILE__, __LINE__, #condition); \
-      throw test::Stop();  \
-    }                      \
+      throw test::Stop();                         \
+    }                                             \
   } while (0)
-#define CHECK_EQ(left, right)                                                             \
+#define CHECK_EQ(left, right)                                             \
+  do {                                                                    \
+    auto left_value = (left);                                             \
+    auto right_value = (right);                                           \
+    if (!(left_value == right_value)) {                                   \
+      std::ostringstream text;                                            \
+      text << #left " is " << left_value << ", expected " << right_value; \
+      test::fail(__FILE__, __LINE__, text.str());                         \
+    }                                                                     \
+  } while (0)
+#define CHECK_HAS(text, part)                                                             \
   do {                                                                                    \
-    auto left_value = (left);                                                             \
-    auto right_value = (right);                                                           \
-    if (!(left_value == right_value)) {                                                   \
-      std::ostringstream text;                                                            \
-      text << #left " is " << left_value << ", expected " << right_value;                 \
-      test::fail(__FILE__, __LINE__, text.str());                                         \
-    }                                                                                     \
-  } while (0)
-#define CHECK_HAS(text, part)                                                                              \
-  do {                                                                                                     \
-    if (!test::contains(text, part)) test::fail(__FILE__, __LINE__, "'" + std::string(part) + "' is not in: " + (text)); \
+    if (!test::contains(text, part))                                                      \
+      test::fail(__FILE__, __LINE__, "'" + std::string(part) + "' is not in: " + (text)); \
   } while (0)
 // status: a pynn_trt call that ends with &error, the test's own Error object.
-#define STATUS(expected, call)                                                                        \
-  do {                                                                                                \
-    int32_t status_value = (call);                                                                    \
-    if (status_value != PYNN_TRT_##expected)                                                          \
-      test::fail(__FILE__, __LINE__, std::string(#call " gave ") + pynn_trt_status_name(status_value) + \
-                                         ", expected " #expected ": " + error.message());             \
-    else if (status_value != 0 && error.raw != nullptr)                                               \
-      CHECK_EQ(pynn_trt_error_status(error.raw), status_value);                                       \
+#define STATUS(expected, call)                                                      \
+  do {                                                                              \
+    int32_t status_value = (call);                                                  \
+    if (status_value != PYNN_TRT_##expected)                                        \
+      test::fail(__FILE__, __LINE__,                                                \
+                 std::string(#call " gave ") + pynn_trt_status_name(status_value) + \
+                     ", expected " #expected ": " + error.message());               \
+    else if (status_value != 0 && error.raw != nullptr)                             \
+      CHECK_EQ(pynn_trt_error_status(error.raw), status_value);                     \
   } while (0)
-#define OK(call)                                                                                            \
-  do {                                                                                                      \
-    int32_t status_value = (call);                                                                          \
-    if (status_value != PYNN_TRT_OK) {                                                                      \
-      test::fail(__FILE__, __LINE__,                                                                        \
+#define OK(call)                                                                                             \
+  do {                                                                                                       \
+    int32_t status_value = (call);                                                                           \
+    if (status_value != PYNN_TRT_OK) {                                                                       \
+      test::fail(__FILE__, __LINE__,                                                                         \
                  std::string(#call " gave ") + pynn_trt_status_name(status_value) + ": " + error.message()); \
-      throw test::Stop();                                                                                   \
-    }                                                                                                       \
+      throw test::Stop();                                                                                    \
+    }                                                                                                        \
   } while (0)
 #define TEST(name)                                                 \
   static void test_##name();                                       \

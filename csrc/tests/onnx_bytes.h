@@ -56,16 +56,20 @@ inline Message node(const std::string& op, const std::vector<std::string>& input
   return made.bytes(3, name).bytes(4, op);
 }
 
-inline Message tensor(const std::string& name, const std::vector<int64_t>& dims, const std::vector<float>& values) {
+inline Message tensor(const std::string& name, const std::vector<int64_t>& dims,
+                      const std::vector<float>& values) {
   Message made;
   for (int64_t dim : dims) made.number(1, static_cast<uint64_t>(dim));
   made.number(2, kFloat).bytes(8, name);
-  return made.bytes(9, std::string(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)));
+  return made.bytes(9,
+                    std::string(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)));
 }
 
 // Declared as external data: the bytes come through load_initializer.
 inline Message external_tensor(const std::string& name, const std::vector<int64_t>& dims, uint64_t bytes) {
-  auto entry = [](const std::string& key, const std::string& value) { return Message().bytes(1, key).bytes(2, value); };
+  auto entry = [](const std::string& key, const std::string& value) {
+    return Message().bytes(1, key).bytes(2, value);
+  };
   Message made;
   for (int64_t dim : dims) made.number(1, static_cast<uint64_t>(dim));
   made.number(2, kFloat).bytes(8, name);
@@ -89,7 +93,8 @@ inline std::string model(const Graph& graph) {
 }
 
 inline std::string relu(const std::vector<int64_t>& shape = {2, 3}) {
-  return model({{node("Relu", {"x"}, {"y"}, "relu_1")}, {}, {value_info("x", shape)}, {value_info("y", shape)}});
+  return model(
+      {{node("Relu", {"x"}, {"y"}, "relu_1")}, {}, {value_info("x", shape)}, {value_info("y", shape)}});
 }
 
 // y = x * w + b

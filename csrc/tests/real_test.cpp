@@ -1,4 +1,5 @@
-// Against a real TensorRT for RTX, on a machine with or without a GPU. PYNN_TENSORRT_LIBRARY_DIR names its folder.
+// Against a real TensorRT for RTX, on a machine with or without a GPU. PYNN_TENSORRT_LIBRARY_DIR names its
+// folder.
 #include <filesystem>
 #include <set>
 #include <thread>
@@ -185,10 +186,11 @@ TEST(refused_models) {
   STATUS(PARSE_FAILED, parse(opened, onnx::linear().substr(0, 100)));
 
   using namespace onnx;
-  std::string unknown = model({{node("Relu", {"x"}, {"t"}, "r"), node("Nonsense", {"t"}, {"y"}, "nonsense_1")},
-                               {},
-                               {value_info("x", {2, 3})},
-                               {value_info("y", {2, 3})}});
+  std::string unknown =
+      model({{node("Relu", {"x"}, {"t"}, "r"), node("Nonsense", {"t"}, {"y"}, "nonsense_1")},
+             {},
+             {value_info("x", {2, 3})},
+             {value_info("y", {2, 3})}});
   STATUS(PARSE_FAILED, parse(opened, unknown));
   CHECK_EQ(std::string(pynn_trt_error_node_operator(error.raw)), "Nonsense");
   CHECK_EQ(std::string(pynn_trt_error_node_name(error.raw)), "nonsense_1");
@@ -196,8 +198,10 @@ TEST(refused_models) {
   CHECK_HAS(error.message(), "Nonsense (node 'nonsense_1', number 1)");
   CHECK(!error.log().empty());
 
-  std::string mismatch =
-      model({{node("MatMul", {"x", "x"}, {"y"}, "mm_1")}, {}, {value_info("x", {2, 3})}, {value_info("y", {2, 3})}});
+  std::string mismatch = model({{node("MatMul", {"x", "x"}, {"y"}, "mm_1")},
+                                {},
+                                {value_info("x", {2, 3})},
+                                {value_info("y", {2, 3})}});
   STATUS(PARSE_FAILED, parse(opened, mismatch));
   CHECK_HAS(error.message(), "must match");
   CHECK(!contains(error.message(), "catchCudaError"));
@@ -239,7 +243,8 @@ TEST(supported_models_and_operators) {
   int64_t subgraphs = 0, count = 0;
   const int64_t* nodes = nullptr;
   std::string good = onnx::linear();
-  OK(pynn_trt_parser_supports_model(parser, good.data(), good.size(), nullptr, &supported, &subgraphs, &error));
+  OK(pynn_trt_parser_supports_model(parser, good.data(), good.size(), nullptr, &supported, &subgraphs,
+                                    &error));
   CHECK_EQ(supported, 1);
   REQUIRE(subgraphs == 1);
   OK(pynn_trt_parser_describe_subgraph(parser, 0, &supported, &nodes, &count, &error));
@@ -256,10 +261,11 @@ TEST(supported_models_and_operators) {
   Network second;
   OK(pynn_trt_network_create(opened.builder, &second, &error));
   OK(pynn_trt_parser_create(second, &parser, &error));
-  OK(pynn_trt_parser_supports_model(parser, partly.data(), partly.size(), nullptr, &supported, &subgraphs, &error));
+  OK(pynn_trt_parser_supports_model(parser, partly.data(), partly.size(), nullptr, &supported, &subgraphs,
+                                    &error));
   CHECK_EQ(supported, 0);
-  STATUS(INVALID_ARGUMENT, pynn_trt_parser_supports_model(parser, good.data(), good.size(), nullptr, &supported,
-                                                          &subgraphs, &error));
+  STATUS(INVALID_ARGUMENT, pynn_trt_parser_supports_model(parser, good.data(), good.size(), nullptr,
+                                                          &supported, &subgraphs, &error));
   Network third;
   OK(pynn_trt_network_create(opened.builder, &third, &error));
   OK(pynn_trt_parser_create(third, &parser, &error));
@@ -336,7 +342,8 @@ TEST(build_for_compute_capabilities) {
   if (has_gpu()) return;
   int32_t here[] = {0};
   OK(pynn_trt_config_set_compute_capabilities(model.config, here, 1, &error));
-  STATUS(DEVICE_UNSUPPORTED, pynn_trt_builder_build(opened.builder, model.network, model.config, &plan, &error));
+  STATUS(DEVICE_UNSUPPORTED,
+         pynn_trt_builder_build(opened.builder, model.network, model.config, &plan, &error));
   CHECK(plan.raw == nullptr);
 }
 
@@ -366,7 +373,8 @@ TEST(config_round_trips) {
   OK(pynn_trt_config_set_memory_pool(config, PYNN_TRT_POOL_WORKSPACE, 1 << 26, &error));
   OK(pynn_trt_config_get_memory_pool(config, PYNN_TRT_POOL_WORKSPACE, &bytes, &error));
   CHECK_EQ(bytes, uint64_t{1} << 26);
-  STATUS(INVALID_ARGUMENT, pynn_trt_config_set_memory_pool(config, PYNN_TRT_POOL_DLA_LOCAL_DRAM, 1 << 26, &error));
+  STATUS(INVALID_ARGUMENT,
+         pynn_trt_config_set_memory_pool(config, PYNN_TRT_POOL_DLA_LOCAL_DRAM, 1 << 26, &error));
   STATUS(INVALID_ARGUMENT, pynn_trt_config_set_memory_pool(config, 6, 1, &error));
 
   int32_t level = -1;
@@ -376,7 +384,8 @@ TEST(config_round_trips) {
     CHECK_EQ(level, wanted);
   }
   OK(pynn_trt_config_set_optimization_level(config, 3, &error));
-  for (int32_t wrong : {-1, 99}) STATUS(INVALID_ARGUMENT, pynn_trt_config_set_optimization_level(config, wrong, &error));
+  for (int32_t wrong : {-1, 99})
+    STATUS(INVALID_ARGUMENT, pynn_trt_config_set_optimization_level(config, wrong, &error));
   OK(pynn_trt_config_get_optimization_level(config, &level, &error));
   CHECK_EQ(level, 3);
   OK(pynn_trt_config_set_max_aux_streams(config, 2, &error));
@@ -443,7 +452,8 @@ TEST(timing_cache) {
   OK(pynn_trt_builder_build(opened.builder, model.network, model.config, &plan, &error));
   OK(pynn_trt_config_get_timing_cache(model.config, &cache, &error));
   REQUIRE(pynn_trt_blob_size(cache) > 0);
-  OK(pynn_trt_config_set_timing_cache(model.config, pynn_trt_blob_data(cache), pynn_trt_blob_size(cache), &error));
+  OK(pynn_trt_config_set_timing_cache(model.config, pynn_trt_blob_data(cache), pynn_trt_blob_size(cache),
+                                      &error));
   cache.reset();
   OK(pynn_trt_config_set_timing_cache(model.config, "damaged", 7, &error));
   OK(pynn_trt_builder_build(opened.builder, model.network, model.config, &plan, &error));
