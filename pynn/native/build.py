@@ -216,7 +216,10 @@ class Parser(Handle):
         return self._shim.ffi.from_buffer(model), len(model), where
 
     def supports_model(self, model: bytes, path: str | None = None) -> tuple[bool, list[tuple[bool, list[int]]]]:
-        """Whether the whole model is taken, and the parts: (taken, indices of nodes)."""
+        """Whether the whole model is taken, and the parts without refused nodes: (flag, indices of nodes).
+
+        TensorRT for RTX leaves refused nodes out of all parts, and its flag is only true for a whole model.
+        """
         ffi = self._shim.ffi
         supported, count = ffi.new("int32_t *"), ffi.new("int64_t *")
         self._call("supports_model", *self._model(model, path), supported, count)

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import LibraryNotFoundError
 from .binding import Shim, fork_guard, shim
 from .constants import Flavor, data_type_name
+from .elf import truncation
 from .find import Candidate
 from .handle import Handle, create, encode
 
@@ -42,6 +44,10 @@ class Library(Handle):
         that does not open is no error here: see ``info.parser_error``.
         """
         native = shim()
+        for path in filter(None, (core, parser)):
+            broken = truncation(path)
+            if broken:
+                raise LibraryNotFoundError(f"{broken}; install that library again")
         options = native.struct("library_options")
         names = [native.ffi.new("char[]", encode(core)), native.ffi.new("char[]", encode(parser or ""))]
         options.core_path = names[0]
