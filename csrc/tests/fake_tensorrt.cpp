@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <memory>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -58,14 +60,18 @@ struct Object {
   int32_t errors = 0;
 };
 
-int live = 0;
+// Never destroyed: what the shim gives up after a failed self-test stays reachable for leak checkers.
+std::set<Object*>& live() {
+  static auto* const objects = new std::set<Object*>;
+  return *objects;
+}
 
 void trap(Object*) {
   std::fputs("fake TensorRT: a slot was called that this version does not have\n", stderr);
   std::abort();
 }
 void destroy(Object* object) {
-  --live;
+  live().erase(object);
   delete[] object->face.vtable;
   delete[] object->table;
   delete object;
@@ -140,15 +146,15 @@ bool enqueue(Object* context, void*) {
   if (fault("enqueue")) return log(context->logger, 1, "the kernel did not start"), false;
   static auto* launch = reinterpret_cast<void (*)(void (*)(void*), void*)>(
       dlsym(dlopen("libcuda.so.1", RTLD_NOW), "fake_cuda_launch"));
-  static std::vector<Launch*> launches;
-  launches.push_back(new Launch{static_cast<const float*>(context->addresses["x"]),
-                                static_cast<float*>(context->addresses["y"])});
+  static std::vector<std::unique_ptr<Launch>> launches;
+  launches.emplace_back(new Launch{static_cast<const float*>(context->addresses["x"]),
+                                   static_cast<float*>(context->addresses["y"])});
   launch(
       [](void* argument) {
         auto* work = static_cast<Launch*>(argument);
         for (int i = 0; i < 6; ++i) work->y[i] = 2 * work->x[i];
       },
-      launches.back());
+      launches.back().get());
   return true;
 }
 
@@ -265,8 +271,8 @@ std::map<std::string, void*> handlers() {
 
 Public* make(const char* kind, void* owner, void* logger) {
   static const std::map<std::string, void*> known = handlers();
-  ++live;
   auto* object = new Object{};
+  live().insert(object);
   object->owner = owner;
   object->logger = logger;
   object->table = new void*[128];
@@ -291,7 +297,7 @@ Public* make(const char* kind, void* owner, void* logger) {
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
-EXPORT int fake_tensorrt_live() { return live; }
+EXPORT int fake_tensorrt_live() { return static_cast<int>(live().size()); }
 EXPORT int32_t getInferLibVersion() { return version(); }
 EXPORT int32_t getInferLibBuildVersion() { return 42; }
 EXPORT void* createInferBuilder_INTERNAL(void* logger, int32_t) {
