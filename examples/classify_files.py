@@ -18,8 +18,6 @@ from typing import Any, Protocol
 import common
 import numpy as np
 
-import pynn
-
 HERE = Path(__file__).resolve()
 DEFAULT_FILES = [HERE, HERE.parent.parent / "README.md", HERE.parent.parent / "pyproject.toml"]
 
@@ -116,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     common.add_backend(parser)
     options = parser.parse_args(arguments)
     settings = Settings.of_package()
-    with pynn.compile(settings.model, backend=options.backend) as model:
+    with common.compile_model(settings.model, options.backend) as model:
         for path in options.files:
             label, score = classify(path.read_bytes(), model, settings)
             print(f"{path}: {label} ({score:.1%})")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,13 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_backend(parser)
     parser.add_argument("--check", action="store_true", help="compare with ONNX Runtime on the CPU in float32")
+
+
+def compile_model(model: Path | pynn.Graph, backend: str) -> pynn.Executable:
+    """``pynn.compile`` without its warning about a fallback, which ``print_backend`` tells at length."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pynn.FallbackWarning)
+        return pynn.compile(model, backend=backend)
 
 
 def print_backend(model: pynn.Executable) -> None:

@@ -192,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     builder = pynn.GraphBuilder()
     graph = builder.finish(build(builder, weights, *ids.shape, config, options.dtype))
-    with pynn.compile(graph, backend=options.backend) as model:
+    with common.compile_model(graph, options.backend) as model:
         embedding = model.run(inputs)["embedding"]
         closeness = embedding @ embedding[0]
         for i in np.argsort(-closeness):

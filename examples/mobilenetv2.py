@@ -164,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     builder = pynn.GraphBuilder()
     graph = builder.finish(build(builder, weights, dtype=options.dtype))
-    with pynn.compile(graph, backend=options.backend) as model:
+    with common.compile_model(graph, options.backend) as model:
         scores = model.run({"image": image.astype(options.dtype)})["scores"]
         for index in np.argsort(-scores[0])[:5]:
             print(f"class {index:3}: {scores[0, index]:.4f}")
