@@ -142,8 +142,8 @@ def dequantize(x: Array, scale: Array, zero_point: Array) -> Array:
 
 
 def quantize(x: Array, scale: Array, zero_point: Array) -> Array:
-    """Round half to even, add the zero point, saturate. The quotient is the float32 one, as the rounding of exact halves
-    is what matters."""
+    """Round half to even, add the zero point, saturate. The quotient is the float32 one, as the rounding of exact
+    halves is what matters."""
     quotient = x.astype(np.float32) / blockwise(scale, x.shape).astype(np.float32)
     rounded = np.vectorize(lambda q: int(np.rint(q)), otypes=[object])(quotient)
     info = np.iinfo(zero_point.dtype)
