@@ -81,7 +81,7 @@ def run_full(build: Callable[..., Any], inputs: Mapping[str, Array], *, constant
 def _run(
     build: Callable[..., Any], inputs: Mapping[str, Array], constants: Collection[str]
 ) -> tuple[Callable[[dict[str, Array]], Any], Run]:
-    arrays = {name: np.asarray(value) for name, value in inputs.items()}
+    arrays = {name: np.asarray(value, order="C") for name, value in inputs.items()}
     builder = GraphBuilder()
     operands = [
         builder.constant(a) if name in constants else builder.input(name, a.shape, a.dtype.name)
