@@ -136,7 +136,7 @@ def write_model(model: OnnxModel, path: Path) -> Path:
             del tensor.external_data[:]
             for key, value in entries.items():
                 tensor.external_data.add(key=key, value=value)
-            file.write(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+            file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     path.write_bytes(proto.SerializeToString())
     return path
 
