@@ -106,6 +106,8 @@ class Executable(ABC):
 
     def check_inputs(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The arrays by name, after every check, C-contiguous and of exactly the dtype that the model has."""
+        if type(inputs) is not dict and not isinstance(inputs, Mapping):
+            raise InputError(f"inputs must map names to arrays, got {type(inputs).__name__}")
         checked: dict[str, Array] = {}
         try:
             for name, dtype, shape, spec in self._plan:
@@ -120,10 +122,6 @@ class Executable(ABC):
                 checked[name] = array
         except KeyError:
             raise InputError(f"input {name!r} is missing; expected {_listing(self.inputs)}", tensor=name) from None
-        except TypeError as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"inputs must map names to arrays, got {type(inputs).__name__}") from None
         if len(inputs) != len(checked):
             extra = sorted(map(str, set(inputs) - set(checked)))
             raise InputError(f"unknown input {extra[0]!r}; expected {_listing(self.inputs)}", tensor=extra[0])
@@ -163,6 +161,8 @@ class Executable(ABC):
 
     def check_out(self, out: Mapping[str, Array]) -> None:
         """Raise InputError unless every array of ``out`` can take the result of its name."""
+        if not isinstance(out, Mapping):
+            raise InputError(f"out must map names to arrays, got {type(out).__name__}")
         for name, array in out.items():
             plan = self._out_plan.get(name)
             if (

@@ -51,10 +51,10 @@ class OrtBackend(Backend):
             reason = f"onnxruntime cannot be imported: {error}"
             return (Probe(self.name, "onnxruntime", False, reason, INSTALL_HINT),)
         details = {"version": version, "path": ort.__file__}
-        found = [Probe(self.name, CPU, True, f"onnxruntime {version} on the CPU", details=details)]
+        found = [Probe(self.name, CPU, True, f"ONNX Runtime {version} on the CPU", details=details)]
         if CUDA in providers and self._use_gpu:
             found.insert(
-                0, Probe(self.name, CUDA, True, f"onnxruntime {version} has its CUDA provider", details=details)
+                0, Probe(self.name, CUDA, True, f"ONNX Runtime {version} with its CUDA provider", details=details)
             )
         elif CUDA in providers:
             found.append(Probe(self.name, CUDA, False, "the preference asks for the CPU", details=details))

@@ -37,7 +37,7 @@ class BackendReport:
         return record
 
     def __str__(self) -> str:
-        lines = [f"{TITLES.get(self.chosen, self.chosen)}: {self.reason}"]
+        lines = [f"using {self.chosen}: {self.reason}"]
         for name, reason in self.refused.items():
             lines.append(f"  {name} refused the model: {_indent(reason)}")
         for probe in self.probes:

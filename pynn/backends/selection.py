@@ -34,7 +34,7 @@ from .report import TITLES, BackendReport
 BACKENDS = ("auto", "tensorrt", "onnxruntime")
 POWER_PREFERENCES = ("default", "high-performance", "low-power")
 
-_SAY_SO = "backend='onnxruntime' or accelerated=False says that this is wanted"
+_SAY_SO = "backend='onnxruntime' or accelerated=False says that you want this, and silences the warning"
 _PACKAGE = str(Path(__file__).parent.parent) + os.sep
 
 
@@ -88,9 +88,12 @@ class Selection:
     @property
     def fallback_message(self) -> str | None:
         """What a user should be warned of: the preferred back end cannot be used at all."""
-        if not self.report.fallback:
+        report = self.report
+        if not report.fallback:
             return None
-        return f"{self.report.reason}; {_SAY_SO}"
+        hint = _first_tensorrt(report.probes).hint
+        advice = f". To use TensorRT: {hint}" if hint else ""
+        return f"running on {report.reason}{advice}. {_SAY_SO}"
 
     def compile(self, source: Graph | OnnxModel, options: CompileOptions) -> Executable:
         """An executable of the first back end that takes ``source``; its report has the refusals of those before it.
@@ -137,7 +140,7 @@ def refusal_message(report: BackendReport) -> str | None:
     """What a user should be warned of after a compile: the model fell back to another back end."""
     if not report.refused:
         return None
-    return "; ".join((report.reason, *(f"{TITLES[n]}: {text}" for n, text in report.refused.items()), _SAY_SO))
+    return ". ".join((report.reason, *(f"{TITLES[n]}: {text}" for n, text in report.refused.items()), _SAY_SO))
 
 
 def select(wish: Wish) -> Selection:
@@ -157,7 +160,7 @@ def select(wish: Wish) -> Selection:
     probes = (*probes, *more)
     if not any(probe.usable for probe in more):
         raise _unavailable("no back end can be used here", probes)
-    reason = f"TensorRT cannot be used: {_why_not(probes)}; {_reason(more)}"
+    reason = f"{_reason(more)}, because TensorRT cannot be used: {_first_tensorrt(probes).reason}"
     return Selection([second], replace(_report(wish, "onnxruntime", reason, probes), fallback=True))
 
 
@@ -217,9 +220,8 @@ def _reason(probes: Sequence[Probe]) -> str:
     return next(probe.reason for probe in probes if probe.usable)
 
 
-def _why_not(probes: Sequence[Probe]) -> str:
-    first = next(probe for probe in probes if probe.backend == "tensorrt")
-    return f"{first.reason} ({first.hint})" if first.hint else first.reason
+def _first_tensorrt(probes: Sequence[Probe]) -> Probe:
+    return next(probe for probe in probes if probe.backend == "tensorrt")
 
 
 def _unavailable(what: str, probes: Sequence[Probe]) -> BackendUnavailableError:

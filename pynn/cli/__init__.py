@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 
 from .. import errors
@@ -35,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     console = Console(as_json=arguments.json)
     try:
-        return int(arguments.command(arguments, console))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", errors.FallbackWarning)  # commands print the report themselves
+            return int(arguments.command(arguments, console))
     except KeyboardInterrupt:
         return console.fail("cancelled", "KeyboardInterrupt", 130)
     except BrokenPipeError:

@@ -168,7 +168,7 @@ def _random(rng: np.random.Generator, spec: TensorSpec, shape: tuple[int, ...]) 
 
 def _show(console: Console, executable: Executable, outputs: dict[str, Array], seconds: dict[str, float]) -> None:
     if executable.report is not None:
-        console.text(f"{executable.backend}: {executable.report.reason}")
+        console.text(executable.report.reason)
     for note in executable.notes:
         console.remark(note)
     records = [_record(name, array) for name, array in outputs.items()]
