@@ -49,8 +49,22 @@ class TensorSpec:
         return f"{self.name}: {self.data_type}[{dims}]"
 
 
+_ML_DTYPES = {
+    "float4e2m1": "float4_e2m1fn",
+    "float8e4m3fn": "float8_e4m3fn",
+    "float8e4m3fnuz": "float8_e4m3fnuz",
+    "float8e5m2": "float8_e5m2",
+    "float8e5m2fnuz": "float8_e5m2fnuz",
+    "float8e8m0": "float8_e8m0fnu",
+}
+"""Names of ``ml_dtypes`` where they differ from ONNX's."""
+
+
 def numpy_dtype(data_type: str) -> np.dtype[Any]:
-    """numpy's dtype of an ONNX element type; bfloat16, 8-bit floats and 4-bit types come from ``ml_dtypes``."""
+    """numpy's dtype of an ONNX element type; bfloat16, 8-bit floats and 4-bit types come from ``ml_dtypes``.
+
+    Raises ModelError for a type that has none.
+    """
     if data_type == "string":
         return np.dtype(object)
     try:
@@ -58,7 +72,10 @@ def numpy_dtype(data_type: str) -> np.dtype[Any]:
     except TypeError:
         import ml_dtypes
 
-        return np.dtype(getattr(ml_dtypes, data_type))
+        found = getattr(ml_dtypes, _ML_DTYPES.get(data_type, data_type), None)
+        if found is None:
+            raise ModelError(f"element type {data_type} has no numpy dtype here") from None
+        return np.dtype(found)
 
 
 @dataclass(frozen=True, eq=False)
