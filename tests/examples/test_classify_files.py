@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import io
 import json
 import struct
@@ -15,7 +16,8 @@ import pytest
 import pynn
 
 classify_files = pytest.importorskip("classify_files")
-pytest.importorskip("magika", reason="the model is in the package magika: pip install magika==1.0.3")
+if importlib.util.find_spec("magika") is None:
+    pytest.skip("the model is in the package magika: pip install magika==1.0.3", allow_module_level=True)
 
 ROOT = Path(__file__).resolve().parents[2]
 
