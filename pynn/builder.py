@@ -166,4 +166,5 @@ def array_from_buffer(where: str, descriptor: OperandDescriptor, buffer: object)
         raise ValidationError(
             f"{where}: {source.nbytes} bytes given, but {descriptor.data_type}{list(descriptor.shape)} takes {wanted}"
         )
-    return source.reshape(-1).view(dtype).reshape(descriptor.shape).copy()
+    array: np.ndarray[Any, Any] = source.reshape(-1).view(dtype).reshape(descriptor.shape).copy()
+    return array

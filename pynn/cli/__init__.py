@@ -89,4 +89,5 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         import pynn
 
-        parser.exit(message=f"pynn {pynn.__version__}\n")
+        sys.stdout.write(f"pynn {pynn.__version__}\n")
+        parser.exit()

@@ -32,8 +32,8 @@ def parse_shapes(texts: list[str]) -> dict[str, Any]:
         name, equals, value = text.rpartition("=")
         if not equals or not name or not value:
             raise ValidationError(f"--shapes {text!r} is not NAME=SIZE or NAME=SIZE,SIZE,...")
-        sizes = [_size(text, part) for part in value.split(",")]
-        shapes[name] = sizes if len(sizes) > 1 or value.endswith(",") else sizes[0]
+        sizes = [_size(text, part) for part in value.removesuffix(",").split(",")]
+        shapes[name] = sizes if "," in value else sizes[0]
     return shapes
 
 

@@ -21,7 +21,8 @@ class Console:
     def _rich(self, *, stderr: bool = False) -> rich.console.Console:
         import rich.console
 
-        return rich.console.Console(stderr=stderr, highlight=False, soft_wrap=True)
+        terminal = (sys.stderr if stderr else sys.stdout).isatty()
+        return rich.console.Console(stderr=stderr, highlight=False, soft_wrap=True, width=None if terminal else 200)
 
     @property
     def is_terminal(self) -> bool:

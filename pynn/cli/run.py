@@ -15,6 +15,7 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 
 from ..backends.base import Array, Executable
+from ..backends.shapes import resolve_shapes
 from ..converter.model import TensorSpec
 from ..errors import InputError, ValidationError
 from . import arguments as common
@@ -141,20 +142,11 @@ def _load(path: str) -> Array | dict[str, Array]:
 def random_inputs(specs: tuple[TensorSpec, ...], shapes: dict[str, Any], seed: int) -> dict[str, Array]:
     """Standard normal floats, integers 0 or 1, random truth values; sizes by ``shapes``, else 1."""
     rng = np.random.default_rng(seed)
-    return {spec.name: _random(rng, spec, _sizes(spec, shapes)) for spec in specs}
-
-
-def _sizes(spec: TensorSpec, shapes: dict[str, Any]) -> tuple[int, ...]:
-    whole = shapes.get(spec.name)
-    chosen = whole if isinstance(whole, list) and len(whole) == len(spec.shape) else [None] * len(spec.shape)
-    return tuple(
-        dim if isinstance(dim, int) else _best(size if size is not None else shapes.get(str(dim), 1))
-        for dim, size in zip(spec.shape, chosen, strict=True)
-    )
-
-
-def _best(size: int | tuple[int, int, int]) -> int:
-    return size if isinstance(size, int) else size[1]
+    ranges = resolve_shapes(specs, shapes)
+    return {
+        spec.name: _random(rng, spec, tuple(one[1] if one is not None else 1 for one in ranges[spec.name]))
+        for spec in specs
+    }
 
 
 def _random(rng: np.random.Generator, spec: TensorSpec, shape: tuple[int, ...]) -> Array:

@@ -75,7 +75,8 @@ def numpy_dtype(data_type: str) -> np.dtype[Any]:
         found = getattr(ml_dtypes, _ML_DTYPES.get(data_type, data_type), None)
         if found is None:
             raise ModelError(f"element type {data_type} has no numpy dtype here") from None
-        return np.dtype(found)
+        dtype: np.dtype[Any] = np.dtype(found)
+        return dtype
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,5 +60,5 @@ def deep(layers: int = 40) -> OnnxModel:
         last = f"t{i}"
     nodes.append(helper.make_node("Identity", [last], ["y"], name="last"))
     spec = (TensorProto.FLOAT, [4, 64])
-    weights = {f"w{i}": weights_of(64, 64 if i < layers - 1 else 64) for i in range(layers)}
+    weights = {f"w{i}": weights_of(64, 64) for i in range(layers)}
     return model_of(nodes, {"x": spec}, {"y": spec}, **weights)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pynn.converter.model import numpy_dtype
 from pynn.errors import LibraryNotFoundError, OperationError, PlanError, UnsupportedModelError
 from pynn.native import (
     Builder,
@@ -65,7 +66,7 @@ def test_data_types_are_the_headers() -> None:
     named = {int(n): name for name, n in re.findall(r"PYNN_TRT_(\w+) = (\d+)", body[1])}
     ours = dict(enumerate(constants.DATA_TYPES))
     assert {n: name.lower() for n, name in named.items()} == {**ours, 6: "float8e4m3"}
-    assert all(constants.numpy_of(name).itemsize for name in ours.values())
+    assert all(numpy_dtype(name).itemsize for name in ours.values())
 
 
 def test_describes_each_version(trt_library: Library, trt_folder: Path) -> None:
@@ -135,9 +136,9 @@ def test_refused_operator_is_named(trt_library: Library) -> None:
 
 @pytest.mark.parametrize("data", [b"garbage", b"\xff" * 64])
 def test_bytes_that_are_not_onnx(newest_library: Library, data: bytes) -> None:
-    with Logger(newest_library) as logger, Builder(logger) as builder, Network(builder) as network:
-        with Parser(network) as parser, pytest.raises(UnsupportedModelError, match="(?i)parse"):
-            parser.parse(data)
+    parser = Parser(Network(Builder(Logger(newest_library))))
+    with pytest.raises(UnsupportedModelError, match=r"(?i)parse"):
+        parser.parse(data)
 
 
 def test_supports_model_reports_parts(newest_library: Library) -> None:
@@ -203,18 +204,18 @@ def test_a_whole_library_is_not_called_truncated(newest_folder: Path) -> None:
 
 def test_unknown_status_and_missing_error_object() -> None:
     native = shim()
-    with pytest.raises(OperationError, match="INVALID_ARGUMENT|library"):
+    with pytest.raises(OperationError, match=r"INVALID_ARGUMENT|library"):
         call(native, native.lib.pynn_trt_library_describe, native.null, native.null)
     assert native.text(native.lib.pynn_trt_status_name(999)) == "UNKNOWN"
 
 
 def test_names_with_nul_are_refused(newest_library: Library) -> None:
-    with Logger(newest_library) as logger, Builder(logger) as builder, Network(builder) as network:
-        with pytest.raises(ValueError, match="NUL"):
-            network.mark_output("a\0b")
+    network = Network(Builder(Logger(newest_library)))
+    with pytest.raises(ValueError, match="NUL"):
+        network.mark_output("a\0b")
 
 
 def test_non_contiguous_initializer_is_refused(newest_library: Library) -> None:
-    with Logger(newest_library) as logger, Builder(logger) as builder, Network(builder) as network:
-        with Parser(network) as parser, pytest.raises(ValueError, match="contiguous"):
-            parser.load_initializer("w", np.zeros((4, 4), np.float32)[:, ::2])
+    parser = Parser(Network(Builder(Logger(newest_library))))
+    with pytest.raises(ValueError, match="contiguous"):
+        parser.load_initializer("w", np.zeros((4, 4), np.float32)[:, ::2])

@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 import onnx.checker
 import onnx.shape_inference
+import onnxruntime
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -27,6 +28,7 @@ from pynn.backends.base import CompileOptions
 from pynn.backends.ort import OrtBackend
 from pynn.builder import GraphBuilder
 from pynn.converter import OnnxGraph, lower_graph
+from pynn.converter.passes import backend_passes, run_passes
 from pynn.converter.serialize import element_type_name, to_model
 from pynn.errors import InvalidStateError, ModelError, UnsupportedModelError, ValidationError
 from pynn.graph import Operand
@@ -66,20 +68,24 @@ class Run:
         return [node.op_type for node in self.graph.nodes]
 
 
-def run(build: Callable[..., Any], inputs: Mapping[str, Array], *, constants: Collection[str] = ()) -> Any:
+def run(
+    build: Callable[..., Any], inputs: Mapping[str, Array], *, constants: Collection[str] = (), passes: bool = False
+) -> Any:
     """``build(builder, *operands)`` with one operand for each of ``inputs``, in order; those named in ``constants`` are
-    builder constants. Returns an array for an Operand, a list of arrays for a sequence, a dict for a mapping."""
-    shape, result = _run(build, inputs, constants)
+    builder constants. Returns an array for an Operand, a list of arrays for a sequence, a dict for a mapping.
+
+    The lowering is run as it is, or with ``passes`` after the rewrites for ONNX Runtime, as users get it."""
+    shape, result = _run(build, inputs, constants, passes)
     return shape(result.outputs)
 
 
 def run_full(build: Callable[..., Any], inputs: Mapping[str, Array], *, constants: Collection[str] = ()) -> Run:
     """Like ``run``, with the ONNX graph and the engine that ran it. Outputs are named out0, out1, ..."""
-    return _run(build, inputs, constants)[1]
+    return _run(build, inputs, constants, False)[1]
 
 
 def _run(
-    build: Callable[..., Any], inputs: Mapping[str, Array], constants: Collection[str]
+    build: Callable[..., Any], inputs: Mapping[str, Array], constants: Collection[str], passes: bool
 ) -> tuple[Callable[[dict[str, Array]], Any], Run]:
     arrays = {name: np.asarray(value, order="C") for name, value in inputs.items()}
     builder = GraphBuilder()
@@ -97,6 +103,9 @@ def _run(
         named, pick = {f"out{i}": operand for i, operand in enumerate(built)}, lambda out: list(out.values())
     graph = builder.finish(named)
     lowered = check_lowering(lower_graph(graph))
+    if passes:
+        run_passes(lowered, backend_passes("onnxruntime", onnxruntime.__version__))
+        check_lowering(lowered)
     outputs, engine = execute(lowered, {name: arrays[name] for name in graph.inputs})
     for name, operand in named.items():
         assert outputs[name].dtype == operand.data_type.numpy, f"{name}: {outputs[name].dtype}, not {operand!r}"
