@@ -233,19 +233,19 @@ class Reduction(OperatorMethods):
     def reduce_product(
         self, input: Operand, *, axes: Axes = None, keep_dimensions: bool = False, label: str = ""
     ) -> Operand:
-        """The product (integers wrap); floats and 32- and 64-bit integers."""
+        """The product (integer overflow: unspecified); floats and 32- and 64-bit integers."""
         return self._add(REDUCE_PRODUCT, label, {"input": input}, axes=axes, keep_dimensions=keep_dimensions)
 
     def reduce_sum(
         self, input: Operand, *, axes: Axes = None, keep_dimensions: bool = False, label: str = ""
     ) -> Operand:
-        """The sum (integers wrap); floats and 32- and 64-bit integers."""
+        """The sum (integer overflow: unspecified); floats and 32- and 64-bit integers."""
         return self._add(REDUCE_SUM, label, {"input": input}, axes=axes, keep_dimensions=keep_dimensions)
 
     def reduce_sum_square(
         self, input: Operand, *, axes: Axes = None, keep_dimensions: bool = False, label: str = ""
     ) -> Operand:
-        """The sum of ``x * x`` (integers wrap); floats and 32- and 64-bit integers."""
+        """The sum of ``x * x`` (integer overflow: unspecified); floats and 32- and 64-bit integers."""
         return self._add(REDUCE_SUM_SQUARE, label, {"input": input}, axes=axes, keep_dimensions=keep_dimensions)
 
     def cumulative_sum(
