@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
 from ..graph import Node, Operand
 from ..types import OperandDescriptor
 from .call import Call
@@ -28,28 +24,6 @@ def _onnx(op_type: str) -> LowerRule:
     return lower
 
 
-def _lower_div(e: Emitter, n: Node) -> Tensor:
-    a, b = e.input(n, "a"), e.input(n, "b")
-    shape = n.outputs[0].shape
-    divisor = e.constant_value(b)
-    if a.is_float or (divisor is not None and not _is_unsafe(divisor).any()):
-        return e.op("Div", a, b, shape=shape)
-    one = e.scalar(1, a.data_type)
-    if a.data_type.startswith("u"):
-        return e.op("Div", a, e.op("Max", b, one), shape=shape)
-    zero = e.op("Equal", b, e.scalar(0, b.data_type), data_type="bool")
-    minus = e.op("Equal", b, e.scalar(-1, b.data_type), data_type="bool")
-    safe = e.op("Where", e.op("Or", zero, minus), one, b, data_type=b.data_type, shape=b.shape)
-    quotient = e.op("Div", a, safe, shape=shape)
-    return e.op("Where", minus, e.op("Neg", a), quotient, data_type=a.data_type, shape=shape)
-
-
-def _is_unsafe(divisor: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Division by zero, and of the least integer by -1, trap on some processors: ONNX leaves both undefined."""
-    unsafe: np.ndarray[Any, Any] = (divisor == 0) | ((divisor == -1) if divisor.dtype.kind == "i" else False)
-    return unsafe
-
-
 _POW_TYPES = {"int8": "int32", "uint8": "int32", "uint32": "int64", "uint64": "int64"}
 """ONNX takes only int32 and int64 as integer bases. The low bits, which the cast back keeps, are the same."""
 
@@ -67,7 +41,7 @@ def _binary(name: str, lower: LowerRule) -> Operator:
 ADD = _binary("add", _onnx("Add"))
 SUB = _binary("sub", _onnx("Sub"))
 MUL = _binary("mul", _onnx("Mul"))
-DIV = _binary("div", _lower_div)
+DIV = _binary("div", _onnx("Div"))
 MAX = _binary("max", _onnx("Max"))
 MIN = _binary("min", _onnx("Min"))
 POW = _binary("pow", _lower_pow)
