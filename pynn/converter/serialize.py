@@ -86,9 +86,8 @@ def graph_to_proto(graph: OnnxGraph) -> tuple[onnx.ModelProto, dict[str, np.ndar
         if node.domain:
             added.domain = node.domain
         for key, value in node.attributes.items():
-            if key == "to" and node.op_type == "Cast":
-                value = element_type(value)
-            added.attribute.append(_attribute(key, value))
+            number = element_type(value) if key == "to" and node.op_type == "Cast" else value
+            added.attribute.append(_attribute(key, number))
     return model, weights
 
 
