@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ..converter.model import TensorSpec
+from ..converter.model import TensorSpec, numpy_dtype
 from ..errors import InputError, InvalidStateError, PlanError, TensorRTError, UnsupportedModelError
-from ..native import Binding, Context, Engine, Flavor, Library, LibraryInfo, Logger, Runner, Runtime, numpy_of
+from ..native import Binding, Context, Engine, Flavor, Library, LibraryInfo, Logger, Runner, Runtime
 from ..native import ProfileSelector as Selector
 from ..native.binding import fork_guard
 from ..native.handle import forked
@@ -259,7 +259,7 @@ class Memory:
     """Staging memory of a session: one pinned block for all tensors, one device block for those above MAPPED_BYTES."""
 
     def __init__(self, device: Device, tensors: Sequence[tuple[TensorSpec, tuple[int, ...], bool]]) -> None:
-        dtypes = [numpy_of(spec.carrier or spec.data_type) for spec, _, _ in tensors]
+        dtypes = [numpy_dtype(spec.carrier or spec.data_type) for spec, _, _ in tensors]
         sizes = [
             int(np.prod(shape, dtype=np.int64)) * d.itemsize for (_, shape, _), d in zip(tensors, dtypes, strict=True)
         ]

@@ -7,7 +7,7 @@ numbers. See docs/binding.md for why it is cffi's ABI mode.
 from __future__ import annotations
 
 from .build import Builder, Config, Network, Parser, ParserError, Profile, Progress, ProgressEvent
-from .constants import BuilderFlag, Flavor, MemoryPool, ProfileSelector, numpy_of
+from .constants import BuilderFlag, Flavor, MemoryPool, ProfileSelector
 from .find import Candidate, Search, find_libraries, shim_path
 from .handle import Handle
 from .library import Blob, Library, LibraryInfo, Logger, LogLine, TensorInfo
@@ -43,6 +43,5 @@ __all__ = [
     "Search",
     "TensorInfo",
     "find_libraries",
-    "numpy_of",
     "shim_path",
 ]

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any
-
-import numpy as np
 
 
 class Flavor(IntEnum):
@@ -68,17 +65,3 @@ DATA_TYPES = (
 
 def data_type_name(number: int) -> str:
     return DATA_TYPES[number] if 0 <= number < len(DATA_TYPES) else f"type {number}"
-
-
-_ML_DTYPES = {"float8e4m3fn": "float8_e4m3fn", "float4e2m1": "float4_e2m1fn"}
-
-
-def numpy_of(data_type: str) -> np.dtype[Any]:
-    """numpy's dtype of a data type name; bfloat16, fp8 and 4-bit types come from ``ml_dtypes``."""
-    try:
-        return np.dtype(data_type)
-    except TypeError:
-        import ml_dtypes
-
-        found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, _ML_DTYPES.get(data_type, data_type)))
-        return found

@@ -1,0 +1,209 @@
+"""Building for other GPUs without a GPU, against the real libraries."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from pynn.backends.base import CompileOptions
+from pynn.backends.engine_file import EngineFile
+from pynn.backends.trt import load_engine, open_library
+from pynn.backends.trt_build import _raw, build_plan
+from pynn.converter.model import OnnxModel
+from pynn.errors import (
+    BuildCancelledError,
+    EngineBuildError,
+    FeatureNotSupportedError,
+    LibraryNotFoundError,
+    TensorRTError,
+    UnsupportedModelError,
+    ValidationError,
+)
+from pynn.native import Library, ProgressEvent
+
+from ..native.models import deep, model_of, tiny, weights_of, with_weights_outside
+
+pytestmark = pytest.mark.trt
+
+
+def test_builds_for_three_gpus_and_back_from_the_file(trt_library: Library, tmp_path: Path) -> None:
+    model = with_weights_outside(tiny(4))
+    engine = build_plan(model, trt_library)
+    assert engine.compute_capabilities == (86, 89, 120)
+    assert engine.version == trt_library.info.version
+    assert bytes(engine.plan[:4]) == b"vtrt"
+    assert engine.seconds["build"] > 0
+    back = EngineFile.load(engine.save(tmp_path / "tiny.engine"))
+    assert bytes(back.plan) == bytes(engine.plan)
+    assert back.inputs == model.inputs and back.outputs == model.outputs
+    assert back.ranges == {"x": ((4, 4, 4), (64, 64, 64))}
+
+
+@pytest.mark.parametrize("capability", [86, 89, 120])
+def test_builds_for_one_gpu(trt_library: Library, capability: int) -> None:
+    engine = build_plan(tiny(), trt_library, compute_capabilities=(capability,))
+    assert engine.compute_capabilities == (capability,)
+
+
+def test_a_gpu_the_library_does_not_know(trt_library: Library) -> None:
+    with pytest.raises(FeatureNotSupportedError, match=r"does not build for compute capability 9\.0"):
+        build_plan(tiny(), trt_library, compute_capabilities=(90,))
+    with pytest.raises(ValidationError, match="compute_capabilities is empty"):
+        build_plan(tiny(), trt_library, compute_capabilities=())
+
+
+def test_dynamic_batch(trt_library: Library) -> None:
+    engine = build_plan(tiny("batch"), trt_library, CompileOptions(shapes={"batch": (1, 4, 8)}))
+    assert engine.inputs[0].shape == ("batch", 64)
+    assert engine.ranges["x"] == ((1, 4, 8), (64, 64, 64))
+    assumed = build_plan(tiny("batch"), trt_library)
+    assert assumed.inputs[0].shape == (1, 64) and "'batch'" in assumed.notes[0]
+
+
+def test_weights_inside_and_outside_are_the_same_model(newest_library: Library) -> None:
+    inside = build_plan(tiny(), newest_library, compute_capabilities=(86,))
+    outside = build_plan(with_weights_outside(tiny()), newest_library, compute_capabilities=(86,))
+    assert weights_of().tobytes() in bytes(inside.plan) or len(inside.plan) == len(outside.plan)
+
+
+def test_weights_in_a_file_beside_the_model(newest_library: Library, tmp_path: Path) -> None:
+    proto = onnx.load_model_from_string(tiny().proto)
+    onnx.save_model(proto, tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
+    assert (tmp_path / "m.data").is_file()
+    build_plan(OnnxModel.load(tmp_path / "m.onnx"), newest_library, compute_capabilities=(86,))
+
+
+def test_refused_operator(trt_library: Library) -> None:
+    model = tiny()
+    wrong = OnnxModel(model.proto.replace(b"Relu", b"Rulu"), model.inputs, model.outputs)
+    with pytest.raises(UnsupportedModelError, match="Rulu") as caught:
+        build_plan(wrong, trt_library)
+    assert (caught.value.node, caught.value.op_type) == ("positive", "Rulu")
+
+
+def test_bytes_that_are_not_onnx(trt_library: Library) -> None:
+    model = tiny()
+    with pytest.raises(UnsupportedModelError):
+        build_plan(OnnxModel(b"garbage", model.inputs, model.outputs), trt_library)
+
+
+def test_what_the_builder_refuses(newest_library: Library) -> None:
+    """bfloat16 is parsed, but not built for Turing."""
+    nodes = [helper.make_node("Add", ["x", "x"], ["y"], name="twice")]
+    spec = (TensorProto.BFLOAT16, [4])
+    with pytest.raises(EngineBuildError) as caught:
+        build_plan(model_of(nodes, {"x": spec}, {"y": spec}), newest_library, compute_capabilities=(75,))
+    assert caught.value.log
+
+
+def test_double_becomes_float32_inside(newest_library: Library) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["y"], name="positive")]
+    spec = (TensorProto.DOUBLE, [2, 2])
+    engine = build_plan(model_of(nodes, {"x": spec}, {"y": spec}), newest_library, compute_capabilities=(86,))
+    assert [(s.data_type, s.carrier) for s in (*engine.inputs, *engine.outputs)] == [("float64", "float32")] * 2
+
+
+def test_rank_zero(newest_library: Library) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["y"], name="positive")]
+    spec = (TensorProto.FLOAT, [])
+    engine = build_plan(model_of(nodes, {"x": spec}, {"y": spec}), newest_library, compute_capabilities=(86,))
+    assert engine.ranges == {"x": ()}
+
+
+def test_an_output_that_is_an_input(newest_library: Library) -> None:
+    spec = (TensorProto.FLOAT, [3])
+    nodes = [helper.make_node("Relu", ["x"], ["y"], name="positive")]
+    engine = build_plan(model_of(nodes, {"x": spec}, {"y": spec, "x": spec}), newest_library)
+    names = [s.onnx_name for s in (*engine.inputs, *engine.outputs)]
+    assert len(set(names)) == 3
+
+
+def test_a_silently_changed_type_is_refused(newest_library: Library) -> None:
+    """TensorRT gives int8 where QuantizeLinear of the model says uint8."""
+    nodes = [helper.make_node("QuantizeLinear", ["x", "s", "z"], ["y"], name="quantize")]
+    model = model_of(
+        nodes,
+        {"x": (TensorProto.FLOAT, [4])},
+        {"y": (TensorProto.UINT8, [4])},
+        s=np.float32(0.5),
+        z=np.uint8(0),
+    )
+    with pytest.raises(UnsupportedModelError, match="would carry 'y' as int8, where the model says uint8"):
+        build_plan(model, newest_library)
+
+
+def test_progress_is_told_on_the_calling_thread(trt_library: Library) -> None:
+    events: list[ProgressEvent] = []
+    threads: set[str] = set()
+
+    def watch(event: ProgressEvent) -> None:
+        events.append(event)
+        threads.add(threading.current_thread().name)
+
+    build_plan(deep(), trt_library, progress=watch)
+    kinds = Counter(event.kind for event in events)
+    assert kinds["start"] == kinds["finish"] > 1 and kinds["step"] > 1
+    assert events[0].phase == events[-1].phase and events[0].parent == ""
+    assert threads == {threading.current_thread().name}
+
+
+def test_cancelled_by_an_event(trt_library: Library) -> None:
+    cancel = threading.Event()
+    cancel.set()
+    with pytest.raises(BuildCancelledError):
+        build_plan(deep(), trt_library, cancel=cancel)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_cancelled_by_what_the_callback_raises(newest_library: Library, error: type[BaseException]) -> None:
+    def watch(event: ProgressEvent) -> None:
+        raise error("enough")
+
+    with pytest.raises(error):
+        build_plan(deep(), newest_library, progress=watch)
+    assert not [t for t in threading.enumerate() if t.name == "pynn-build"]
+    build_plan(tiny(), newest_library)
+
+
+def test_builds_in_several_threads(newest_library: Library) -> None:
+    sizes: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: sizes.append(len(build_plan(deep(4), newest_library).plan))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(sizes) == 4
+
+
+def test_options_reach_the_library(newest_library: Library) -> None:
+    fine = CompileOptions(workspace_bytes=1 << 26, tf32=True)
+    assert build_plan(tiny(), newest_library, fine).options["tf32"] is True
+    with pytest.raises(TensorRTError):
+        build_plan(tiny(), newest_library, CompileOptions(optimization_level=99))
+
+
+def test_four_bit_weights_are_packed_low_half_first() -> None:
+    array = np.array([1, -2, 7], ml_dtypes.int4)
+    assert _raw(array).tobytes() == numpy_helper.from_array(array).raw_data == bytes([0xE1, 0x07])
+
+
+def test_library_without_parser_says_so(newest_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "libtensorrt_rtx.so.1").symlink_to(newest_folder / "libtensorrt_rtx.so.1")
+    with pytest.raises(LibraryNotFoundError, match="has no ONNX parser"):
+        open_library(tmp_path)
+
+
+def test_directory_without_library(tmp_path: Path) -> None:
+    with pytest.raises(LibraryNotFoundError, match=r"holds no TensorRT library; looked for libtensorrt_rtx\.so\.1"):
+        open_library(tmp_path)
+    with pytest.raises(LibraryNotFoundError, match="holds no TensorRT library"):
+        load_engine(b"vtrt" * 100, library_dir=tmp_path)

@@ -1,0 +1,216 @@
+"""A GPU and an engine made of numpy, for the parts of the TensorRT back end that need hardware.
+
+The engine's function is written in numpy over the engine's own types; memory of the GPU is main memory, by address.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from pynn.backends import trt_executable
+from pynn.backends.cuda import DeviceInfo
+from pynn.backends.engine_file import EngineFile
+from pynn.backends.trt_executable import TensorRTExecutable
+from pynn.converter.model import TensorSpec, numpy_dtype
+from pynn.errors import PlanError
+from pynn.native import Binding, Flavor, LibraryInfo, RunnerInfo, TensorInfo
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+Function = Callable[[Arrays], Arrays]
+ShapeRule = Callable[[Mapping[str, tuple[int, ...]]], Mapping[str, tuple[int, ...]]]
+
+
+class Counted:
+    """Something opened and closed; ``alive`` counts those still open."""
+
+    alive: ClassVar[dict[str, int]] = {}
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self._open = True
+        self.alive[type(self).__name__] = self.alive.get(type(self).__name__, 0) + 1
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            self.alive[type(self).__name__] -= 1
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class FakeDevice:
+    info = DeviceInfo(0, "Fake GPU", 86, 8 << 30)
+    context_address = 1
+    usable = True
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        yield
+
+
+class FakeMemory(Counted):
+    def __init__(self, device: object, size: int) -> None:
+        super().__init__()
+        self._bytes = np.full(max(size, 1) + 256, 0xA5, np.uint8)
+        self.address = self._bytes.ctypes.data
+        self.device_address = self.address
+        self.size = size
+
+    def view(self) -> np.ndarray[Any, Any]:
+        return self._bytes[: self.size]
+
+
+class PinnedMemory(FakeMemory):
+    pass
+
+
+class DeviceMemory(FakeMemory):
+    pass
+
+
+class Stream(Counted):
+    address = 2
+
+
+class Logger(Counted):
+    pass
+
+
+class Engine(Counted):
+    def __init__(self, tensors: Sequence[TensorInfo], function: Function, rule: ShapeRule) -> None:
+        super().__init__()
+        self.tensors, self.function, self.rule = tuple(tensors), function, rule
+
+
+class Context(Counted):
+    caches: ClassVar[list[bytes | None]] = []
+
+    def __init__(self, engine: Engine, *, runtime_cache: bytes | None) -> None:
+        super().__init__()
+        self.caches.append(runtime_cache)
+        self.engine = engine
+        self.shapes: dict[str, tuple[int, ...]] = {}
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> None:
+        self.shapes[name] = shape
+
+    def infer_shapes(self) -> None:
+        self.shapes.update(self.engine.rule(self.shapes))
+
+    def tensor_shape(self, name: str) -> tuple[int, ...]:
+        return self.shapes[name]
+
+    def runtime_cache(self) -> bytes:
+        return b"kernels"
+
+
+class Runner(Counted):
+    failures: ClassVar[list[BaseException]] = []
+    busy = threading.Lock()
+
+    def __init__(self, context: Context, bindings: Sequence[Binding], **options: Any) -> None:
+        super().__init__()
+        self.context, self.bindings, self.options = context, bindings, options
+        self.runs = 0
+
+    @property
+    def info(self) -> RunnerInfo:
+        return RunnerInfo(bool(self.options["use_cuda_graph"]), "", self.runs)
+
+    def _array(self, binding: Binding, address: int) -> np.ndarray[Any, Any]:
+        tensor = next(t for t in self.context.engine.tensors if t.name == binding.name)
+        raw = np.frombuffer((ctypes.c_char * binding.size).from_address(address), np.uint8)
+        return raw.view(numpy_dtype(tensor.data_type)).reshape(self.context.shapes[binding.name])
+
+    def run(self) -> None:
+        assert self.busy.acquire(blocking=False), "two runs at a time"
+        try:
+            if self.failures:
+                raise self.failures.pop()
+            self.runs += 1
+            inputs = {b.name: self._array(b, b.staging).copy() for b in self.bindings if not b.is_output}
+            results = self.context.engine.function(inputs)
+            for binding in self.bindings:
+                if binding.is_output:
+                    self._array(binding, binding.staging)[...] = results[binding.name]
+        finally:
+            self.busy.release()
+
+
+class FakeLibrary:
+    info = LibraryInfo(Flavor.RTX, "1.6.1.120", "B", "/fake/libtensorrt_rtx.so.1", 200, "", False)
+
+
+class Fakes:
+    """Makes executables over numpy functions."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._patch = monkeypatch
+        Counted.alive = {}
+        Context.caches = []
+        Runner.failures = []
+        for fake in (PinnedMemory, DeviceMemory, Stream, Logger, Context, Runner):
+            monkeypatch.setattr(trt_executable, fake.__name__, fake)
+
+    @property
+    def alive(self) -> int:
+        return sum(Counted.alive.values())
+
+    def executable(
+        self,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        function: Function,
+        rule: ShapeRule | None = None,
+        *,
+        bare: bool = False,
+        cuda_graph: bool = True,
+        replaced: dict[str, Any] | None = None,
+        **header: Any,
+    ) -> TensorRTExecutable:
+        tensors = [
+            TensorInfo(
+                s.onnx_name,
+                s.carrier or s.data_type,
+                tuple(dim if isinstance(dim, int) else -1 for dim in s.shape),
+                s in inputs,
+                s in outputs,
+                False,
+                False,
+            )
+            for s in (*inputs, *outputs)
+        ]
+        static: dict[str, Any] = {s.onnx_name: s.shape for s in outputs}
+
+        class Runtime(Counted):
+            def deserialize(self, plan: bytes) -> Engine:
+                if plan == b"bad":
+                    raise PlanError("cannot read the plan: magic", log="magic")
+                return Engine(tensors, function, rule or (lambda _: static))
+
+        self._patch.setattr(trt_executable, "Runtime", Runtime)
+        ranges: dict[str, Any] = {s.name: tuple((d, d, d) for d in s.shape) for s in inputs if s.is_static}
+        if not bare:
+            fields = {"flavor": "RTX", "version": "1.6.1.120", "compute_capabilities": (86,), "pynn_version": "1"}
+            header = (
+                {"inputs": tuple(inputs), "outputs": tuple(outputs), "ranges": ranges}
+                | fields
+                | header
+                | (replaced or {})
+            )
+        file = EngineFile(header.pop("plan", b"vtrt"), **header)
+        return TensorRTExecutable(file, FakeLibrary(), FakeDevice(), cuda_graph=cuda_graph)  # type: ignore[arg-type]
+
+
+def spec(name: str, data_type: str, *shape: int | str | None, carrier: str = "") -> TensorSpec:
+    return TensorSpec(name, f"{name}_onnx", data_type, shape, carrier)
