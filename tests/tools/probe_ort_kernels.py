@@ -32,9 +32,9 @@ Shaped = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Probe:
-    """A one-node model. An input is a shape (of the type in question) or an array (a constant); ``output`` is a type, or
-    "" for the type in question; input ``nonzero`` is never 0 or -1. ``reference`` computes the result from the same
-    arrays, also with the first input of the shapes ``more`` (vectorised kernels have more than one path)."""
+    """A one-node model. An input is a shape (of the type in question) or an array (a constant); ``output`` is a type,
+    or "" for the type in question; input ``nonzero`` is never 0 or -1. ``reference`` computes the result from the
+    same arrays, also with the first input of the shapes ``more`` (vectorised kernels have more than one path)."""
 
     inputs: Sequence[Shaped | Array]
     attributes: dict[str, Any] = field(default_factory=dict)

@@ -1,8 +1,9 @@
 """Passes: named rewrites of an OnnxGraph, each answering a limit of one back end's library.
 
-Lowerings emit standard ONNX. What a library cannot take, or computes outside the tolerance, is changed here and nowhere else.
-A pass is a function ``OnnxGraph -> None`` whose docstring's first paragraph says which limit of which library and versions it
-answers. ``rewrite`` is the usual way to write one; ``run_passes`` runs a list and keeps a record of what each one changed.
+Lowerings emit standard ONNX. What a library cannot take, or computes outside the tolerance, is changed here and
+nowhere else. A pass is a function ``OnnxGraph -> None`` whose docstring's first paragraph says which limit of which
+library and versions it answers. ``rewrite`` is the usual way to write one; ``run_passes`` runs a list and keeps a
+record of what each one changed.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ def _signature(node: OnnxNode) -> tuple[str, tuple[str, ...], tuple[str, ...], s
 
 
 class Rewriter(GraphEmitter):
-    """The Emitter of lowerings, for passes: ``value`` finds a node's inputs, ``op`` and friends emit in the node's place."""
+    """The Emitter of lowerings, for passes: ``value`` finds a node's inputs, ``op`` and friends emit in the node's
+    place."""
 
     def at(self, node: OnnxNode) -> None:
         self._base, self._origin = node.name, node.origin
@@ -96,15 +98,15 @@ class Rewriter(GraphEmitter):
 
 
 Rule = Callable[[Rewriter, OnnxNode], "Tensor | Sequence[Tensor | None] | None"]
-"""Emit a node's replacement and return the new outputs in the old order (None for an unused one); return None, with nothing
-emitted, to keep the node."""
+"""Emit a node's replacement and return the new outputs in the old order (None for an unused one); return None, with
+nothing emitted, to keep the node."""
 
 
 def rewrite(graph: OnnxGraph, rule: Rule, *, retype: bool = False) -> None:
     """Offer every node to ``rule``, in order. Replaced outputs keep their names, so that readers and public names stay.
 
-    A replacement has the old output's type and shape, unless ``retype``: then the new type is recorded in ``values`` (and the
-    pass sees to the readers and to ``carriers``).
+    A replacement has the old output's type and shape, unless ``retype``: then the new type is recorded in ``values``
+    (and the pass sees to the readers and to ``carriers``).
     """
     rewriter = Rewriter(graph)
     old, graph.nodes = graph.nodes, []

@@ -9,8 +9,8 @@ from . import Rewriter, graph_pass, rewrite
 
 @graph_pass
 def ort_sigmoid(graph: OnnxGraph) -> None:
-    """Sigmoid of float32 is a rational approximation that is exact in absolute terms only (1.20 to 1.32): 41 ULP off at -4, 3000 at -8,
-    and never below 1e-9, where WebNN allows 34 ULP.
+    """Sigmoid of float32 is an approximation that is good in absolute terms only (1.20 to 1.32): 41 ULP off at -4,
+    3000 at -8, and never below 1e-9. WebNN allows 34 ULP.
 
     Reciprocal(1 + Exp(-x)) instead.
     """
@@ -28,10 +28,11 @@ def ort_sigmoid(graph: OnnxGraph) -> None:
 
 @graph_pass
 def ort_batch_normalization(graph: OnnxGraph) -> None:
-    """BatchNormalization multiplies and adds with combined factors (1.20 to 1.32), x * s + (bias - mean * s): where x is near the mean
-    that cancels, 12 ULP off where WebNN allows 6.
+    """BatchNormalization computes x * s + (bias - mean * s) (1.20 to 1.32), which cancels where x is near the mean:
+    12 ULP off where WebNN allows 6.
 
-    (x - mean) * s + bias instead, unless the operator stands behind a Conv, MatMul or Gemm that ONNX Runtime fuses it into.
+    (x - mean) * s + bias instead, unless the operator stands behind a Conv, MatMul or Gemm that ONNX Runtime fuses it
+    into.
     """
     producers = {name: node.op_type for node in graph.nodes for name in node.outputs}
 

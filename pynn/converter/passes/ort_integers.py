@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from ...ops.emitter import Tensor
+from ...types import Shape
 from ..onnx_graph import OnnxGraph, OnnxNode
 from . import Pass, Rewriter, graph_pass, rewrite
 from .ort_support import INTEGERS, SIGNED, Kernels
@@ -17,11 +18,11 @@ _SIGN_BIT = -(2**63)
 def ort_integer_division() -> Pass:
     @graph_pass
     def ort_integer_division(graph: OnnxGraph) -> None:
-        """Integer Div and Mod end the process (SIGFPE) for the lowest int32 or int64 by -1 in every version (1.20 to 1.32), and
-        for a divisor of 0 before 1.25, which later is a run-time error.
+        """Integer Div and Mod end the process (SIGFPE) for the lowest int32 or int64 by -1 in every version (1.20 to
+        1.32; Mod to 1.31), and for a divisor of 0 before 1.25; since then that is a run-time error.
 
-        A divisor not known to be harmless is replaced where it is 0 or -1: ``x / -1`` is ``-x`` (which wraps), ``x / 0`` is x (the
-        standard leaves it open). Costs four element-wise operators; constant divisors without 0 and -1 cost nothing.
+        A divisor that may be 0 or -1 is 1 there instead: ``x / -1`` becomes ``-x`` (which wraps), ``x / 0`` becomes x
+        (the standard leaves it open). Constant divisors without 0 and -1 cost nothing.
         """
 
         def rule(r: Rewriter, node: OnnxNode) -> Tensor | None:
@@ -55,9 +56,8 @@ def ort_integer_power() -> Pass:
     def ort_integer_power(graph: OnnxGraph) -> None:
         """Integer Pow goes through double precision (1.20 to 1.32): inexact above 2^53, saturated instead of wrapped.
 
-        Square and multiply instead: as many steps as the constant exponent has bits, else six (every power that fits, and every
-        power of 0, 1 and -1, is exact; negative exponents are left open by the standard). About the speed of the kernel, which calls
-        ``std::pow`` for each element; much faster for small constant exponents.
+        Square and multiply instead: as many steps as a constant exponent has bits, else six, which is exact for all
+        powers that fit the type, and wraps for exponents below 64 (the standard leaves negative ones open).
         """
 
         def rule(r: Rewriter, node: OnnxNode) -> Tensor | None:
@@ -68,7 +68,7 @@ def ort_integer_power() -> Pass:
                 return None
             shape = r.value(node.outputs[0]).shape
             known = r.array(exponent.name)
-            if known is not None and known.size and 0 <= int(known.min()) and int(known.max()) < 64:
+            if known is not None and known.size and int(known.min()) >= 0 and int(known.max()) < 64:
                 bits = int(known.max()).bit_length()
             else:
                 bits, exponent = 6, _below_64(r, exponent)
@@ -100,60 +100,142 @@ def _below_64(r: Rewriter, exponent: Tensor) -> Tensor:
     return r.op("Where", big, parity, exponent, data_type=exponent.data_type)
 
 
-def ort_integer_sums(kernels: Kernels) -> Pass:
+def ort_integer_reductions(kernels: Kernels) -> Pass:
     @graph_pass
-    def ort_integer_sums(graph: OnnxGraph) -> None:
-        """Since 1.27 ReduceSum, ReduceSumSquare and ReduceL1 add int32 and int64 in double precision: sums above 2^53 are rounded and
-        overflow saturates. uint32 and uint64 have no kernel in any version (to 1.32).
+    def ort_integer_reductions(graph: OnnxGraph) -> None:
+        """Since 1.27 ReduceSum, ReduceSumSquare, ReduceL1 and ReduceProd compute int32 and int64 in double precision:
+        above 2^53 they round, and overflow saturates. uint32 and uint64 have no kernel in any version (to 1.32).
 
-        A product with a column of ones instead: MatMul wraps in all four types. ReduceSumSquare squares first, ReduceL1 takes Abs.
+        Sums become a product with a column of ones, since MatMul wraps in all four types (squares first, or Abs);
+        products are halved by Mul until one is left.
         """
 
         def rule(r: Rewriter, node: OnnxNode) -> Tensor | None:
-            if node.op_type not in ("ReduceSum", "ReduceSumSquare", "ReduceL1"):
+            if node.op_type not in ("ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceProd"):
                 return None
             x = r.value(node.inputs[0])
             if x.data_type not in INTEGERS or kernels.right(node, x.data_type):
                 return None
-            axes = _axes(r, node, x.rank)
+            axes = reduced_axes(r, node, x.rank)
             if axes is None:
                 return None
             if node.op_type == "ReduceSumSquare":
                 x = r.op("Mul", x, x)
             elif node.op_type == "ReduceL1" and x.data_type in SIGNED:
                 x = r.op("Abs", x)
-            kept = [axis for axis in range(x.rank) if axis not in axes]
-            rows, columns = math.prod(x.shape[a] for a in kept), math.prod(x.shape[a] for a in axes)
-            matrix = r.reshape(r.transpose(x, [*kept, *axes]), (rows, columns))
-            ones = r.op("Expand", r.scalar(1, x.data_type), r.ints([columns, 1]), shape=(columns, 1))
-            return r.reshape(r.op("MatMul", matrix, ones, shape=(rows, 1)), r.value(node.outputs[0]).shape)
+            matrix = _rows(r, x, axes)
+            column = _product(r, matrix) if node.op_type == "ReduceProd" else _sum(r, matrix)
+            return r.reshape(column, r.value(node.outputs[0]).shape)
 
         rewrite(graph, rule)
 
-    return ort_integer_sums
+    return ort_integer_reductions
 
 
-def _axes(r: Rewriter, node: OnnxNode, rank: int) -> list[int] | None:
-    """The reduced axes in order; None if they are not known or nothing is reduced."""
+def reduced_axes(r: Rewriter, node: OnnxNode, rank: int) -> list[int] | None:
+    """The axes a Reduce* node reduces, in order; None if they are not known or there are none."""
+    axes: list[int] = []
     if len(node.inputs) > 1 and node.inputs[1]:
         known = r.array(node.inputs[1])
         if known is None:
             return None
         axes = sorted(int(axis) % rank for axis in known)
-    else:
-        axes = []
     if axes:
         return axes
     return None if node.attributes.get("noop_with_empty_axes") else list(range(rank))
 
 
+def _rows(r: Rewriter, x: Tensor, axes: list[int]) -> Tensor:
+    """``x`` as a matrix with the reduced axes in its rows."""
+    kept = [axis for axis in range(x.rank) if axis not in axes]
+    shape = math.prod(x.shape[a] for a in kept), math.prod(x.shape[a] for a in axes)
+    return r.reshape(r.transpose(x, [*kept, *axes]), shape)
+
+
+def _sum(r: Rewriter, matrix: Tensor) -> Tensor:
+    rows, columns = matrix.shape
+    ones = r.op("Expand", r.scalar(1, matrix.data_type), r.ints([columns, 1]), shape=(columns, 1))
+    return r.op("MatMul", matrix, ones, shape=(rows, 1))
+
+
+def _product(r: Rewriter, matrix: Tensor) -> Tensor:
+    rows, columns = matrix.shape
+    while columns > 1:
+        half = columns // 2
+        parts = [half, half] + [1] * (columns % 2)
+        types = [(matrix.data_type, (rows, part)) for part in parts]
+        first, second, *odd = r.multi("Split", matrix, r.ints(parts), outputs=types, axis=1)
+        matrix = r.op("Mul", first, second)
+        columns = half + len(odd)
+        if odd:
+            matrix = r.op("Concat", matrix, *odd, axis=1, shape=(rows, columns))
+    return matrix
+
+
+def ort_int64_order(kernels: Kernels) -> Pass:
+    @graph_pass
+    def ort_int64_order(graph: OnnxGraph) -> None:
+        """Max, Min, Clip, Sign, ReduceMax and ReduceMin of int64 give wrong results from 1.21 to 1.31 where the high
+        words are equal or differ in sign (a comparison in the SSE2 path of the Eigen they contain); 1.20 and 1.32 are
+        right.
+
+        Greater and TopK are right, and replace them. Runs after the types are widened, so that it sees those carried
+        in int64.
+        """
+
+        def rule(r: Rewriter, node: OnnxNode) -> Tensor | None:
+            if node.op_type not in ("Max", "Min", "Clip", "Sign", "ReduceMax", "ReduceMin"):
+                return None
+            x, *rest = r.inputs(node)
+            if x is None or x.data_type != "int64" or kernels.right(node, "int64"):
+                return None
+            shape = r.value(node.outputs[0]).shape
+            if node.op_type in ("Max", "Min"):
+                for other in rest:
+                    assert other is not None
+                    x = _greater(r, x, other, shape) if node.op_type == "Max" else _lesser(r, x, other, shape)
+                return x
+            if node.op_type == "Clip":
+                low, high = [*rest, None, None][:2]
+                x = x if low is None else _greater(r, x, low, shape)
+                return x if high is None else _lesser(r, x, high, shape)
+            if node.op_type == "Sign":
+                zero = r.scalar(0, "int64")
+                above = r.cast(r.op("Greater", x, zero, data_type="bool"), "int64")
+                return r.op("Sub", above, r.cast(r.op("Less", x, zero, data_type="bool"), "int64"))
+            axes = reduced_axes(r, node, x.rank)
+            if axes is None:
+                return None
+            matrix = _rows(r, x, axes)
+            column = (matrix.shape[0], 1)
+            largest = int(node.op_type == "ReduceMax")
+            types = [("int64", column), ("int64", column)]
+            best, _ = r.multi("TopK", matrix, r.ints([1]), outputs=types, axis=1, largest=largest, sorted=0)
+            return r.reshape(best, shape)
+
+        rewrite(graph, rule)
+
+    return ort_int64_order
+
+
+def _greater(r: Rewriter, a: Tensor, b: Tensor, shape: Shape) -> Tensor:
+    above = r.op("Greater", a, b, data_type="bool", shape=shape)
+    return r.op("Where", above, a, b, data_type="int64", shape=shape)
+
+
+def _lesser(r: Rewriter, a: Tensor, b: Tensor, shape: Shape) -> Tensor:
+    below = r.op("Less", a, b, data_type="bool", shape=shape)
+    return r.op("Where", below, a, b, data_type="int64", shape=shape)
+
+
 def ort_uint64_order(kernels: Kernels) -> Pass:
     @graph_pass
     def ort_uint64_order(graph: OnnxGraph) -> None:
-        """uint64 has no kernel for ReduceMax, ReduceMin, ArgMax, ArgMin and TopK (1.20 to 1.32), for comparisons and Div in 1.20.
+        """uint64 has no kernel for ReduceMax, ReduceMin, ArgMax and ArgMin (1.20 to 1.32), nor for comparisons and
+        Div in 1.20.
 
-        No wider integer exists, so the sign bit is flipped, which keeps the order in int64; Div halves the dividend and corrects
-        the quotient. Exact for all values.
+        No wider integer exists, so the sign bit is flipped, which keeps the order in int64; Div halves the dividend and
+        corrects the quotient. Exact for all values.
         """
 
         def rule(r: Rewriter, node: OnnxNode) -> Tensor | list[Tensor | None] | None:
@@ -190,14 +272,15 @@ def _unflip(r: Rewriter, x: Tensor) -> Tensor:
     return r.cast(r.op("Add", x, r.scalar(_SIGN_BIT, "int64")), "uint64")
 
 
-def _at_least(r: Rewriter, a: Tensor, b: Tensor, shape: tuple[int, ...]) -> Tensor:
+def _at_least(r: Rewriter, a: Tensor, b: Tensor, shape: Shape) -> Tensor:
     """a >= b of unsigned 64-bit numbers held in int64."""
     bias = r.scalar(_SIGN_BIT, "int64")
     return r.op("GreaterOrEqual", r.op("Add", a, bias), r.op("Add", b, bias), data_type="bool", shape=shape)
 
 
-def _divide_uint64(r: Rewriter, a: Tensor, b: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """floor(a / b): from half of a, which int64 holds; at most one short. A divisor above the sign bit goes in once or not at all."""
+def _divide_uint64(r: Rewriter, a: Tensor, b: Tensor, shape: Shape) -> Tensor:
+    """floor(a / b) from half of a, which int64 holds: at most one short. A divisor with the sign bit goes in once or
+    never."""
     half = r.cast(r.op("BitShift", a, r.scalar(1, "uint64"), direction="RIGHT"), "int64")
     dividend, divisor = r.cast(a, "int64"), r.cast(b, "int64")
     quotient = r.op("Mul", r.op("Div", half, divisor, shape=shape), r.scalar(2, "int64"))

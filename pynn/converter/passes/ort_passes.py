@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from . import Pass
 from .ort_accuracy import ort_batch_normalization, ort_sigmoid
-from .ort_integers import ort_integer_division, ort_integer_power, ort_integer_sums, ort_uint64_order
+from .ort_integers import (
+    ort_int64_order,
+    ort_integer_division,
+    ort_integer_power,
+    ort_integer_reductions,
+    ort_uint64_order,
+)
 from .ort_support import Kernels
 from .ort_widen import ort_widen
 
@@ -17,7 +23,8 @@ def passes_for(version: str) -> tuple[Pass, ...]:
         ort_batch_normalization,
         ort_integer_power(),
         ort_integer_division(),
-        ort_integer_sums(kernels),
+        ort_integer_reductions(kernels),
         ort_uint64_order(kernels),
         ort_widen(kernels),
+        ort_int64_order(kernels),
     )

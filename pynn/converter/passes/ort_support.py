@@ -16,8 +16,8 @@ class Kernels:
     """The kernels of one version. A version between two probed ones has at least the kernels of the older one."""
 
     def __init__(self, version: str) -> None:
-        wanted = _release(version)
-        known = [release for release in sorted(LACKS) if release <= wanted]
+        wanted = release(version)
+        known = [probed for probed in sorted(LACKS) if probed <= wanted]
         self._lacks = LACKS[known[-1] if known else min(LACKS)]
 
     def right(self, node: OnnxNode, data_type: str) -> bool:
@@ -35,14 +35,15 @@ class Kernels:
         return self._lacks.get(name, "").split()
 
 
-def _release(version: str) -> tuple[int, int]:
-    major, minor = (version.split(".") + ["0"])[:2]
+def release(version: str) -> tuple[int, int]:
+    major, minor = [*version.split("."), "0"][:2]
     return int(major), int(minor)
 
 
 @lru_cache(maxsize=256)
 def type_positions(op_type: str) -> tuple[tuple[bool, ...], tuple[bool, ...], bool]:
-    """Which inputs and outputs have the operator's main type parameter, by ONNX's schema; and whether the last input repeats."""
+    """Which inputs and outputs have the operator's main type parameter by ONNX's schema; whether the last input
+    repeats."""
     import onnx
 
     schema = onnx.defs.get_schema(op_type, OPSET)

@@ -24,21 +24,21 @@ _MODULAR: dict[str, tuple[str, ...]] = _EXACT | {
 
 _MODULAR_OPS = frozenset({
     "Add", "Sub", "Mul", "Neg", "Equal", "CumSum", "ReduceProd", "ReduceSum", "MatMul",
-    "Where", "Trilu", "Identity", "Concat", "Expand", "Pad", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split",
-    "Tile", "Transpose", "Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "DepthToSpace",
-    "SpaceToDepth", "ReverseSequence",
+    "Where", "Trilu", "Identity", "Concat", "Expand", "Pad", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Slice",
+    "Split", "Tile", "Transpose", "Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND",
+    "DepthToSpace", "SpaceToDepth", "ReverseSequence",
 })  # fmt: skip
 
 
 def ort_widen(kernels: Kernels) -> Pass:
     @graph_pass
     def ort_widen(graph: OnnxGraph) -> None:
-        """Operators without a CPU kernel for the type ("NOT_IMPLEMENTED: Could not find an implementation"): which ones, by version
-        from 1.20 to 1.32, is the table in ort_kernels.py.
+        """Operators without a CPU kernel for the type ("NOT_IMPLEMENTED: Could not find an implementation"): which
+        ones, by version from 1.20 to 1.32, is the table in ort_kernels.py.
 
-        Cast to the first type that has a kernel and holds every value, compute, Cast back (which wraps modulo the range, as the
-        operator itself would). Arithmetic and data movement may use a type that is only as wide. A pair that no type fits stays,
-        and ONNX Runtime says so.
+        Cast to the first type that has a kernel and holds every value, compute, Cast back (which wraps modulo the
+        range, as the operator itself would). Arithmetic and data movement may use a type that is only as wide. A pair
+        that no type fits stays, and ONNX Runtime says so.
         """
 
         def rule(r: Rewriter, node: OnnxNode) -> Sequence[Tensor | None] | None:
