@@ -428,7 +428,7 @@ PYNN_TRT_API int32_t pynn_trt_engine_serialize(const pynn_trt_engine *engine, py
 
 typedef struct pynn_trt_context_options {
   uint32_t struct_size;
-  int32_t allocation_strategy;   /* 0 static, 1 on profile change; -1 library default; 2 (user managed) is refused */
+  int32_t allocation_strategy;   /* 0 static, 1 on profile change, 2 user managed; -1 library default */
   int32_t cuda_graph_strategy;   /* RTX: 0 disabled, 1 whole graph; -1 library default */
   int32_t kernel_specialization; /* RTX: 0 lazy, 1 eager, 2 none; -1 library default */
   const void *runtime_cache;     /* RTX: bytes of an earlier context's cache, NULL for none; damaged ones are ignored */
@@ -454,6 +454,13 @@ PYNN_TRT_API int32_t pynn_trt_context_max_output_size(const pynn_trt_context *co
                                                       int64_t *bytes, pynn_trt_error **error);
 PYNN_TRT_API int32_t pynn_trt_context_set_address(pynn_trt_context *context, const char *tensor, uint64_t address,
                                                   pynn_trt_error **error);
+/* For allocation_strategy 2: bytes needed for the input shapes now set, and memory of at least that size, aligned to 256,
+ * which stays the caller's and must outlive the context's last run. Like shapes, given before a runner is made. An engine built with REQUIRE_USER_ALLOCATION runs
+ * no other way, and only such a one calls its stream capturable. */
+PYNN_TRT_API int32_t pynn_trt_context_device_memory_size(pynn_trt_context *context, int64_t *bytes,
+                                                         pynn_trt_error **error);
+PYNN_TRT_API int32_t pynn_trt_context_set_device_memory(pynn_trt_context *context, uint64_t address, int64_t size,
+                                                        pynn_trt_error **error);
 PYNN_TRT_API int32_t pynn_trt_context_enqueue(pynn_trt_context *context, uint64_t stream, pynn_trt_error **error);
 PYNN_TRT_API int32_t pynn_trt_context_is_stream_capturable(const pynn_trt_context *context, uint64_t stream,
                                                            int32_t *capturable, pynn_trt_error **error);

@@ -8,8 +8,6 @@
 namespace pynn {
 namespace {
 
-constexpr int32_t kUserManaged = 2;
-
 pynn_trt_context_options read_options(const pynn_trt_context_options* given) {
   pynn_trt_context_options options{};
   options.allocation_strategy = options.cuda_graph_strategy = options.kernel_specialization = -1;
@@ -22,9 +20,6 @@ pynn_trt_context_options read_options(const pynn_trt_context_options* given) {
   require(options.kernel_specialization >= -1 && options.kernel_specialization <= 2,
           "kernel_specialization is ", options.kernel_specialization, ", allowed are -1 to 2");
   require_bytes(options.runtime_cache, options.runtime_cache_size, "runtime_cache");
-  if (options.allocation_strategy == kUserManaged)
-    throw Failure(PYNN_TRT_NOT_SUPPORTED,
-                  "allocation_strategy 2 needs a way to give memory, which is not here yet");
   return options;
 }
 
@@ -150,6 +145,20 @@ void Context::set_address(const char* tensor, uint64_t address) {
     throw log.failure(PYNN_TRT_INVALID_ARGUMENT, join("cannot set the address of '", tensor, "'"));
 }
 
+int64_t Context::device_memory_size() {
+  return static_cast<int64_t>(
+      abi().call(abi::slot::ExecutionContext_updateDeviceMemorySizeForShapes, native_.get()));
+}
+
+void Context::set_device_memory(uint64_t address, int64_t size) {
+  require(size >= 0, "size is ", size);
+  LogScope log(logger());
+  ++revision_;
+  abi().call(abi::slot::ExecutionContext_setDeviceMemoryV2, native_.get(), as_pointer(address), size);
+  if (log.has_errors())
+    throw log.failure(PYNN_TRT_INVALID_ARGUMENT, join("cannot give the context ", size, " bytes of memory"));
+}
+
 void Context::enqueue(uint64_t stream) {
   LogScope log(logger());
   if (!abi().call(abi::slot::ExecutionContext_enqueueV3, native_.get(), as_pointer(stream)))
@@ -218,6 +227,19 @@ int32_t pynn_trt_context_max_output_size(const pynn_trt_context* context, const 
 int32_t pynn_trt_context_set_address(pynn_trt_context* context, const char* tensor, uint64_t address,
                                      pynn_trt_error** error) {
   return guard(error, [&] { self(context, "context").set_address(tensor, address); });
+}
+
+int32_t pynn_trt_context_device_memory_size(pynn_trt_context* context, int64_t* bytes,
+                                            pynn_trt_error** error) {
+  return guard(error, [&] {
+    Context& object = self(context, "context");
+    out(bytes, "bytes") = object.device_memory_size();
+  });
+}
+
+int32_t pynn_trt_context_set_device_memory(pynn_trt_context* context, uint64_t address, int64_t size,
+                                           pynn_trt_error** error) {
+  return guard(error, [&] { self(context, "context").set_device_memory(address, size); });
 }
 
 int32_t pynn_trt_context_enqueue(pynn_trt_context* context, uint64_t stream, pynn_trt_error** error) {

@@ -22,11 +22,13 @@ class Context {
   void infer_shapes();
   int64_t max_output_size(const char* output) const;
   void set_address(const char* tensor, uint64_t address);
+  int64_t device_memory_size();
+  void set_device_memory(uint64_t address, int64_t size);
   void enqueue(uint64_t stream);
   bool is_stream_capturable(uint64_t stream) const;
   bool can_tell_capturable() const { return abi().has(abi::slot::ExecutionContext_isStreamCapturable); }
 
-  // Changes whenever the shapes may have.
+  // Changes with whatever a recorded CUDA graph has in it: shapes, profile, memory.
   uint64_t revision() const { return revision_; }
   // Whose addresses are set.
   const void* bound_by() const { return bound_by_; }

@@ -109,6 +109,9 @@ def _configure(
 ) -> None:
     """float32 means float32: TF32 is on by default in TensorRT and off here unless asked for."""
     config.set_flag(BuilderFlag.TF32, bool(options.tf32))
+    if flavor is Flavor.RTX:
+        # Only an engine that allocates nothing while it runs calls its stream capturable: CUDA graphs need it.
+        config.set_flag(BuilderFlag.REQUIRE_USER_ALLOCATION)
     if options.optimization_level is not None:
         config.optimization_level = options.optimization_level
     if options.workspace_bytes is not None:

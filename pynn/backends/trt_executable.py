@@ -29,6 +29,7 @@ MAPPED_BYTES = 64 * 1024
 MAX_SESSIONS = 4
 """Sets of input shapes kept ready at a time; each has its own context, since a CUDA graph holds for one set."""
 _ALIGN = 256
+_USER_MANAGED, _LIBRARY_DEFAULT = 2, -1
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -85,10 +86,10 @@ class TensorRTExecutable(Executable):
             self._sessions.move_to_end(shapes)
             self._last = session
             return session
-        cache = next(iter(self._sessions.values())).runtime_cache() if self._sessions else b""
-        while len(self._sessions) >= MAX_SESSIONS:
-            self._sessions.popitem(last=False)[1].close()
         with self._device.current():
+            cache = next(iter(self._sessions.values())).runtime_cache() if self._sessions else b""
+            while len(self._sessions) >= MAX_SESSIONS:
+                self._sessions.popitem(last=False)[1].close()
             session = Session(
                 self._engine,
                 self._device,
@@ -139,14 +140,16 @@ class TensorRTExecutable(Executable):
         with self._lock:
             if self._closed:
                 raise InvalidStateError("this executable is closed")
-            return replace(self._file, plan=self._engine.serialize().view)
+            with self._device.current():
+                return replace(self._file, plan=self._engine.serialize().view)
 
     def inspect(self) -> str:
         """The engine's layers, as JSON of the library."""
         with self._lock:
             if self._closed:
                 raise InvalidStateError("this executable is closed")
-            return self._engine.inspect()
+            with self._device.current():
+                return self._engine.inspect()
 
     def _close(self) -> None:
         if self._epoch == fork_guard.epoch:
@@ -180,11 +183,16 @@ class Session:
         self._resources = ExitStack()
         try:
             self._has_cache = runtime_cache is not None
-            self._context = self._resources.enter_context(Context(engine, runtime_cache=runtime_cache))
+            strategy = _USER_MANAGED if self._has_cache else _LIBRARY_DEFAULT
+            self._context = self._resources.enter_context(
+                Context(engine, allocation_strategy=strategy, runtime_cache=runtime_cache)
+            )
             inputs, outputs = specs
             for spec, shape in zip(inputs, shapes, strict=True):
                 self._context.set_input_shape(spec.onnx_name, shape)
             self._context.infer_shapes()
+            if self._has_cache:
+                self._give_scratch(device)
             tensors = [(spec, shape, False) for spec, shape in zip(inputs, shapes, strict=True)]
             tensors += [(spec, self._output_shape(spec), True) for spec in outputs]
             memory = Memory(device, tensors)
@@ -210,6 +218,13 @@ class Session:
             (name, view, shape, spec.numpy)
             for (name, view), (spec, shape, _) in zip(views[len(shapes) :], tensors[len(shapes) :], strict=True)
         )
+
+    def _give_scratch(self, device: Device) -> None:
+        """The engine's activations live in memory of ours, so that TensorRT for RTX allocates nothing in a CUDA graph."""
+        size = self._context.device_memory_size()
+        if size:
+            scratch = self._resources.enter_context(DeviceMemory(device, size))
+            self._context.set_device_memory(scratch.address, size)
 
     def _output_shape(self, spec: TensorSpec) -> tuple[int, ...]:
         shape = self._context.tensor_shape(spec.onnx_name)

@@ -146,6 +146,14 @@ class Context(Handle):
     def set_address(self, tensor: str, address: int) -> None:
         self._call("set_address", encode(tensor), address)
 
+    def device_memory_size(self) -> int:
+        """Bytes that ``set_device_memory`` must give for the input shapes now set (allocation strategy 2)."""
+        return int(self._ask("device_memory_size", "int64_t"))
+
+    def set_device_memory(self, address: int, size: int) -> None:
+        """The memory stays the caller's and must outlive the last run."""
+        self._call("set_device_memory", address, size)
+
     def enqueue(self, stream: int) -> None:
         self._call("enqueue", stream)
 
