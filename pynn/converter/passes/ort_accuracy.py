@@ -55,3 +55,35 @@ def ort_batch_normalization(graph: OnnxGraph) -> None:
         return r.op("Add", r.op("Mul", r.op("Sub", x, spread(mean)), spread(factor)), spread(bias))
 
     rewrite(graph, rule)
+
+
+@graph_pass
+def ort_sqrt(graph: OnnxGraph) -> None:
+    """Sqrt of 1.20 is a fast approximation: up to 3 ULP off where WebNN allows 1, and NaN for infinity. 1.21 is exact.
+
+    In double precision and back.
+    """
+
+    def rule(r: Rewriter, node: OnnxNode) -> Tensor | None:
+        if node.op_type != "Sqrt":
+            return None
+        x = r.value(node.inputs[0])
+        return r.cast(r.op("Sqrt", r.cast(x, "float64")), x.data_type) if x.is_float else None
+
+    rewrite(graph, rule)
+
+
+@graph_pass
+def ort_float16_quantization(graph: OnnxGraph) -> None:
+    """QuantizeLinear of float16 rounds some quotients to the wrong neighbour (1.20 to 1.29); in float32 it is right."""
+
+    def rule(r: Rewriter, node: OnnxNode) -> Tensor | None:
+        if node.op_type != "QuantizeLinear":
+            return None
+        x, scale, *rest = r.inputs(node)
+        if x is None or scale is None or x.data_type != "float16":
+            return None
+        wide = r.cast(x, "float32"), r.cast(scale, "float32")
+        return r.op("QuantizeLinear", *wide, *rest, data_type=r.value(node.outputs[0]).data_type, **node.attributes)
+
+    rewrite(graph, rule)
