@@ -38,7 +38,8 @@ class Emitter(Protocol):
 
     A ``lower`` rule gets its operands with ``e.input(node, "name")``, emits nodes, and returns the result tensors; the
     converter gives the last one the operand's name. ``e.op`` assumes the first input's type and shape for its output:
-    pass ``data_type=`` or ``shape=`` whenever they differ (a test compares every declaration with ONNX shape inference).
+    pass ``data_type=`` or ``shape=`` whenever they differ (a test compares every declaration with ONNX shape
+    inference).
     """
 
     def input(self, node: Node, name: str) -> Tensor: ...

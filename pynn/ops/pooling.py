@@ -192,7 +192,8 @@ class Pooling(OperatorMethods):
     whole height and width. ``padding`` is [top, bottom, left, right] and holds no elements: it counts in no mean and is
     no maximum. ``layout`` is "nchw" or "nhwc". The height ``(height + top + bottom - ((window - 1) * dilation + 1)) /
     stride + 1`` is rounded as ``output_shape_rounding`` says ("floor", or "ceil": the last window may overhang), unless
-    ``output_sizes`` [height, width] picks one of the two. Each raises ValidationError (a TypeError) for another data
+    ``output_sizes`` [height, width] picks one of the two. A window wholly in the padding gives 0, as a maximum the
+    lowest number. Each raises ValidationError (a TypeError) for another data
     type, rank or length, output sizes that are neither, and a result with no element.
     """
 

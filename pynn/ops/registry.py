@@ -1,8 +1,8 @@
 """The registry: every WebNN operator is one ``define`` call beside its builder method.
 
 An operator has a table of operands (data types and ranks, as the spec's tables give them), an ``infer`` function
-(further validation, normalisation of attributes, output descriptors) and a ``lower`` function (ONNX). Generic checks from the
-table run before ``infer``, so ``infer`` only holds what is special about the operator.
+(further validation, normalisation of attributes, output descriptors) and a ``lower`` function (ONNX). Generic checks
+from the table run before ``infer``, so ``infer`` only holds what is special about the operator.
 """
 
 from __future__ import annotations
