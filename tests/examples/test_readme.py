@@ -1,0 +1,35 @@
+"""The Python in README.md runs as it is written. (Its shell commands are run by .ci/run.)"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+SNIPPETS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+pytestmark = pytest.mark.filterwarnings("ignore::pynn.FallbackWarning")
+
+
+def test_the_graph(capsys):
+    names = {}
+    exec(SNIPPETS[0], names)
+    result = names["ctx"].compute(names["g"], {name: np.ones((2, 3), np.float32) for name in "xy"})
+    np.testing.assert_array_equal(result["z"], np.full((2, 3), 2, np.float32))
+    assert names["ctx"].backend in capsys.readouterr().out
+
+
+def test_the_model(tmp_path, monkeypatch):
+    spec = importlib.util.find_spec("magika")
+    if spec is None:
+        pytest.skip("the model is in the package magika: pip install magika==1.0.3")
+    shutil.copy(Path(spec.origin).parent / "models" / "standard_v3_3" / "model.onnx", tmp_path / "model.onnx")
+    monkeypatch.chdir(tmp_path)
+    names = {"ids": np.zeros((1, 2048), np.int32)}
+    exec("import pynn\n" + SNIPPETS[1].replace("model.run(", "result = model.run("), names)
+    assert names["result"]["target_label"].shape == (1, 214)
