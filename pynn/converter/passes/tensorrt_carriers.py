@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -48,15 +48,27 @@ def carry_integers(graph: OnnxGraph) -> None:
     ``carriers``. A bool cast to an integer and back stays a bool.
     """
     if any(tensor.data_type in CARRIERS for tensor in graph.values.values()):
-        _Carriers(graph).run()
+        _Carriers(graph, _HOST_VIEWS).run()
+
+
+@graph_pass
+def carry_integers_without_int8(graph: OnnxGraph) -> None:
+    """TensorRT for RTX 1.4 does not build an engine with a plain int8 input or output ("cannot be quantized by
+    input. You might want to add a DQ node"), besides all that ``carry_integers`` says.
+
+    As ``carry_integers``, with int8 bound as uint8: the same bytes.
+    """
+    if any(tensor.data_type in CARRIERS for tensor in graph.values.values()):
+        _Carriers(graph, {**_HOST_VIEWS, "int8": "uint8"}).run()
 
 
 class _Carriers:
     """One run of the pass. ``public`` has the data types before it; ``carried`` what stands for an input or constant;
     ``truths`` the bool that a value was cast from; ``clipped`` the bounds of Clip's results."""
 
-    def __init__(self, graph: OnnxGraph) -> None:
+    def __init__(self, graph: OnnxGraph, views: Mapping[str, str]) -> None:
         self.graph = graph
+        self.views = views
         self.public = {name: tensor.data_type for name, tensor in graph.values.items()}
         self.carried: dict[str, Tensor] = {}
         self.truths: dict[str, Tensor] = {}
@@ -80,7 +92,7 @@ class _Carriers:
     def _enter(self, public: str, name: str) -> None:
         """Turn what the engine takes in into a carrier."""
         graph, data_type = self.graph, self.public[name]
-        view = _HOST_VIEWS.get(data_type)
+        view = self.views.get(data_type)
         if view:
             graph.carriers[public] = data_type
             graph.values[name] = Tensor(name, view, graph.values[name].shape)
@@ -88,7 +100,7 @@ class _Carriers:
         e.at(OnnxNode("", [], [], {}, f"{name}/enter", "input"))
         wide = e.cast(graph.values[name], CARRIERS[data_type])
         if view and data_type != "uint64":
-            wide = integers.wrap_bits(e, wide, data_type)
+            wide = integers.wrap(e, wide, data_type)
         self.carried[name] = wide
 
     def _leave(self, public: str, name: str) -> None:
@@ -109,10 +121,10 @@ class _Carriers:
         source = graph.values[hidden]
         if name in self.truths and data_type == "uint8":
             source = self.truths[name]
-        elif data_type == "uint32":
-            source = integers.wrap(e, source, "int32")
+        elif data_type in self.views:
+            source = integers.wrap(e, source, self.views[data_type])
             graph.carriers[public] = data_type
-        outside = _HOST_VIEWS.get(data_type, data_type)
+        outside = self.views.get(data_type, data_type)
         del graph.values[name]
         cast = OnnxNode("Cast", [source.name], [name], {"to": outside}, f"{name}/leave/Cast", producer.origin)
         graph.nodes.append(cast)
@@ -135,6 +147,8 @@ class _Carriers:
         return self.carried[name]
 
     def rule(self, e: Rewriter, node: OnnxNode) -> Tensor | Sequence[Tensor | None] | None:
+        if node.op_type == "Clip":
+            self._note_bounds(node)
         kinds = [self.public.get(name, "") for name in node.inputs]
         results = [self.public.get(name, "") for name in node.outputs]
         if not any(kind in CARRIERS for kind in (*kinds, *results)) or node.op_type == "DequantizeLinear":
@@ -161,8 +175,6 @@ class _Carriers:
             for name in node.outputs
         ]
         made = e.multi(op_type, *inputs, outputs=outputs, **node.attributes)
-        if op_type == "Clip":
-            self._note_bounds(node)
         if op_type in _STAYS_IN_RANGE or (op_type == "Div" and kind.startswith("u")):
             return made
         return [
@@ -171,8 +183,10 @@ class _Carriers:
         ]
 
     def _note_bounds(self, node: OnnxNode) -> None:
-        bounds = [self.graph.initializers.get(name) for name in node.inputs[1:]]
-        if len(bounds) == 2 and bounds[0] is not None and bounds[1] is not None:
+        if self.public[node.outputs[0]] not in _INTEGERS:
+            return
+        bounds = [array for array in map(self.graph.initializers.get, node.inputs[1:]) if array is not None]
+        if len(bounds) == 2:
             self.clipped[node.outputs[0]] = int(bounds[0]), int(bounds[1])
 
     def _cast(self, e: Rewriter, node: OnnxNode, source: str, target: str) -> Tensor:
@@ -186,7 +200,8 @@ class _Carriers:
         if array is not None and target not in CARRIERS:
             with np.errstate(over="ignore"):
                 return e.constant(array.astype(target))
-        if name in self.entrances and source in ("uint8", "int8") and target in ("float32", "float16", "bool"):
+        bound = e.value(name).data_type
+        if name in self.entrances and source == bound and target in ("float32", "float16", "bool"):
             return e.cast(e.value(name), target)
         x = self.carrier(e, name)
         if target == "bool":

@@ -63,11 +63,6 @@ def wrap(e: Rewriter, x: Tensor, data_type: str) -> Tensor:
     return select(e, negative, binary(e, "Sub", low, modulus), low)
 
 
-def wrap_bits(e: Rewriter, x: Tensor, data_type: str) -> Tensor:
-    """A signed number of as many bits as ``data_type``, in a wider type, as the unsigned number of the same bits."""
-    return binary(e, "Mod", x, 2 ** _BITS[data_type])
-
-
 def to_integer(e: Rewriter, x: Tensor, source: str, target: str) -> Tensor:
     """A carrier of integer type ``source`` as a carrier (or the plain value) of integer type ``target``."""
     wanted = CARRIERS.get(target, target)
@@ -153,10 +148,10 @@ def from_halves(e: Rewriter, high: Tensor, low: Tensor) -> Tensor:
 
 
 def integer_power(e: Rewriter, base: Tensor, exponent: Tensor) -> Tensor:
-    """``base ** exponent`` on int32 or int64 by squaring: exact modulo two to the bits; a negative exponent gives any
-    number.
+    """``base ** exponent`` on int32 or int64 by squaring: exact modulo two to the bits for exponents in 0 .. 63.
 
-    Six bits of the exponent are enough: a larger one overflows unless the base is 0, 1 or -1, for which 62 and 63 do.
+    A larger one overflows, and gives any number, unless the base is 0, 1 or -1, for which 62 and 63 do as well. A
+    negative exponent gives any number.
     """
     known = e.constant_value(exponent)
     if known is not None and known.size == 1 and 0 <= int(known.reshape(-1)[0]) <= 64:

@@ -11,8 +11,8 @@ _DECIDED_BY = {"Or": True, "And": False}
 
 @graph_pass
 def settle_decided_logic(graph: OnnxGraph) -> None:
-    """TensorRT (RTX 1.4 to 1.7) fails to build Or with a constant of one true element, and And with one false ("CHECK(0)
-    failed" in its compiler).
+    """TensorRT (RTX 1.4 to 1.7) fails to build Or with a constant of one true element, and And with one false
+    ("CHECK(0) failed" in its compiler).
 
     The result is that constant, expanded.
     """
