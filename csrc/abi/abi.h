@@ -49,18 +49,21 @@ namespace number {
 #undef ENUMERATOR
 }  // namespace number
 
-// Itanium: a struct too large for registers comes back through a hidden first pointer, before `this`, just as
-// it does for a plain function of the same parameters; so the plain function type is the member function's.
-// With MSVC the order is the other way round: that port starts here.
+// A struct too large for registers comes back through a hidden pointer. Itanium puts it before `this`, just
+// as for a plain function of the same parameters, so that the plain function type does; MSVC puts it after.
 template <class Result, class... Parameters>
 Result invoke(void* receiver, int slot, Parameters... arguments) {
-#if defined(_WIN32)
-#error "the slot tables and this call were measured for the Itanium C++ ABI only"
-#endif
   void** vtable = *static_cast<void***>(receiver);
   if constexpr (std::is_same_v<Result, bool>) {
     using Function = unsigned char (*)(void*, Parameters...);
     return reinterpret_cast<Function>(vtable[slot])(receiver, arguments...) != 0;
+#if defined(_MSC_VER)
+  } else if constexpr (std::is_class_v<Result>) {
+    using Function = Result* (*)(void*, Result*, Parameters...);
+    Result result;
+    reinterpret_cast<Function>(vtable[slot])(receiver, &result, arguments...);
+    return result;
+#endif
   } else {
     using Function = Result (*)(void*, Parameters...);
     return reinterpret_cast<Function>(vtable[slot])(receiver, arguments...);
@@ -90,6 +93,12 @@ class Abi {
     return find(method.row) >= 0;
   }
   bool has(const Enumerator& enumerator) const { return find(enumerator.row) >= 0; }
+  // The slot or number in this version, -1 if there is none.
+  int find(const Row& row) const {
+    const Cell& cell = row[static_cast<size_t>(generation_)];
+    if (cell.number < 0 || cell.since > minor_) return -1;
+    return cell.number + (cell.late && late_ ? 1 : 0);
+  }
   int32_t number(const Enumerator& enumerator) const { return checked(enumerator.name, enumerator.row); }
 
   template <class Class, class Result, class... Parameters>
@@ -102,11 +111,6 @@ class Abi {
   void destroy(Parser* object) const { call(slot::Parser_destroy, object); }
 
  private:
-  int find(const Row& row) const {
-    const Cell& cell = row[static_cast<size_t>(generation_)];
-    if (cell.number < 0 || cell.since > minor_) return -1;
-    return cell.number + (cell.late && late_ ? 1 : 0);
-  }
   int checked(const char* name, const Row& row) const {
     int found = find(row);
     if (found < 0) refuse(name, row);

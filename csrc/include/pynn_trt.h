@@ -455,8 +455,8 @@ PYNN_TRT_API int32_t pynn_trt_context_max_output_size(const pynn_trt_context *co
 PYNN_TRT_API int32_t pynn_trt_context_set_address(pynn_trt_context *context, const char *tensor, uint64_t address,
                                                   pynn_trt_error **error);
 /* For allocation_strategy 2: bytes needed for the input shapes now set, and memory of at least that size, aligned to 256,
- * which stays the caller's and must outlive the context's last run. Like shapes, given before a runner is made. An engine built with REQUIRE_USER_ALLOCATION runs
- * no other way, and only such a one calls its stream capturable. */
+ * which stays the caller's and must outlive the context's last run. Like shapes, given before a runner is made. An engine
+ * built with REQUIRE_USER_ALLOCATION runs no other way, and only such a one calls its stream capturable. */
 PYNN_TRT_API int32_t pynn_trt_context_device_memory_size(pynn_trt_context *context, int64_t *bytes,
                                                          pynn_trt_error **error);
 PYNN_TRT_API int32_t pynn_trt_context_set_device_memory(pynn_trt_context *context, uint64_t address, int64_t size,

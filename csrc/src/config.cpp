@@ -80,6 +80,18 @@ int32_t Config::get_optimization_level() const {
   return abi().call(abi::slot::BuilderConfig_getBuilderOptimizationLevel, native());
 }
 
+void Config::set_profiling_verbosity(int32_t verbosity) {
+  require(verbosity >= 0 && verbosity <= 2, "verbosity is ", verbosity, ", allowed are 0 to 2");
+  LogScope log = this->log();
+  abi().call(abi::slot::BuilderConfig_setProfilingVerbosity, native(), verbosity);
+  if (get_profiling_verbosity() != verbosity)
+    throw log.failure(PYNN_TRT_INVALID_ARGUMENT, join("cannot set the profiling verbosity to ", verbosity));
+}
+
+int32_t Config::get_profiling_verbosity() const {
+  return abi().call(abi::slot::BuilderConfig_getProfilingVerbosity, native());
+}
+
 void Config::set_max_aux_streams(int32_t streams) {
   require(streams >= -1, "streams is ", streams, ", allowed are -1 (TensorRT's choice) and more");
   LogScope log = this->log();
@@ -110,7 +122,6 @@ void Config::set_compute_capabilities(const std::vector<int32_t>& capabilities) 
   for (int32_t capability : capabilities) list += join(list.empty() ? "" : ", ", capability);
   Failure failure =
       log.failure(PYNN_TRT_INVALID_ARGUMENT, join("cannot build for compute capabilities ", list));
-  failure.detail.status = PYNN_TRT_INVALID_ARGUMENT;
   store_capabilities(previous);
   throw failure;
 }
@@ -200,6 +211,19 @@ int32_t pynn_trt_config_get_optimization_level(const pynn_trt_config* config, in
   return guard(error, [&] {
     const Config& object = self(config, "config");
     out(level, "level") = object.get_optimization_level();
+  });
+}
+
+int32_t pynn_trt_config_set_profiling_verbosity(pynn_trt_config* config, int32_t verbosity,
+                                                pynn_trt_error** error) {
+  return guard(error, [&] { self(config, "config").set_profiling_verbosity(verbosity); });
+}
+
+int32_t pynn_trt_config_get_profiling_verbosity(const pynn_trt_config* config, int32_t* verbosity,
+                                                pynn_trt_error** error) {
+  return guard(error, [&] {
+    const Config& object = self(config, "config");
+    out(verbosity, "verbosity") = object.get_profiling_verbosity();
   });
 }
 

@@ -23,6 +23,8 @@ class Config {
   uint64_t get_memory_pool(int32_t pool) const;
   void set_optimization_level(int32_t level);
   int32_t get_optimization_level() const;
+  void set_profiling_verbosity(int32_t verbosity);
+  int32_t get_profiling_verbosity() const;
   void set_max_aux_streams(int32_t streams);
   void set_compute_capabilities(const std::vector<int32_t>& capabilities);
   void set_timing_cache(const void* data, uint64_t size);

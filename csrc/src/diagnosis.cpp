@@ -44,6 +44,9 @@ constexpr Rule kRules[] = {
 bool applies(const Rule& rule, int32_t otherwise, const std::string& text) {
   // "Serialization" is also said of timing caches and while building.
   if (rule.status == PYNN_TRT_PLAN_INVALID && otherwise != PYNN_TRT_PLAN_INVALID) return false;
+  // What the caller asked for is the reason there, not the machine.
+  bool of_the_caller = otherwise == PYNN_TRT_PARSE_FAILED || otherwise == PYNN_TRT_INVALID_ARGUMENT;
+  if (rule.status == PYNN_TRT_DEVICE_UNSUPPORTED && of_the_caller) return false;
   return contains(text, rule.all[0]) && contains(text, rule.all[1]);
 }
 

@@ -108,6 +108,12 @@ LogScope::~LogScope() {
 }
 
 void LogScope::add(int32_t severity, const char* text) {
+  // Many warnings must not crowd out the error at the end.
+  if (lines_.size() == kLinesPerScope && severity < kWarning) {
+    auto warning =
+        std::find_if(lines_.begin(), lines_.end(), [](auto& line) { return line.severity >= kWarning; });
+    if (warning != lines_.end()) lines_.erase(warning);
+  }
   if (lines_.size() < kLinesPerScope) lines_.push_back({severity, 0, text});
 }
 

@@ -109,7 +109,7 @@ void Runner::bind() {
 
 void Runner::run(const void* const* inputs, void* const* outputs) {
   require(context_->revision() == revision_,
-          "the context's shapes or profile were set after this runner was made: make a new runner");
+          "the context's shapes, profile or memory were set after this runner was made: make a new runner");
   CurrentContext current(driver_, cuda_context_);
   driver_.check(current.result(), "make the CUDA context current");
   if (context_->bound_by() != this) bind();

@@ -1,9 +1,20 @@
 #include "shared_object.h"
 
+#if !defined(_WIN32)
 #include <dlfcn.h>
+#endif
 
 namespace pynn {
 
+#if defined(_WIN32)
+// LoadLibrary goes here; Library refuses before it comes to this.
+SharedObject SharedObject::open(const char* path, std::string* reason) {
+  *reason = std::string(path) + ": not implemented for Windows";
+  return {};
+}
+void* SharedObject::find(const char*) const { return nullptr; }
+std::string SharedObject::path_of(const void*) { return ""; }
+#else
 SharedObject SharedObject::open(const char* path, std::string* reason) {
   SharedObject object;
   // Local: TensorRT and TensorRT for RTX export the same names.
@@ -21,5 +32,6 @@ std::string SharedObject::path_of(const void* address) {
   Dl_info info{};
   return dladdr(address, &info) != 0 && info.dli_fname != nullptr ? info.dli_fname : "";
 }
+#endif
 
 }  // namespace pynn

@@ -105,6 +105,11 @@ Public* build(Object* builder, Public*, Public* config_face) {
     }).join();
     return nullptr;
   }
+  if (fault("build_many_warnings")) {
+    for (int i = 0; i < 1000; ++i) log(builder->logger, 2, "a warning");
+    log(builder->logger, 1, "the error");
+    return nullptr;
+  }
   if (fault("build_memory")) {
     log(builder->logger, 1, "Requested amount of GPU memory could not be allocated: out of memory");
     log(builder->logger, 1, "Requested amount of GPU memory could not be allocated: out of memory");
@@ -233,7 +238,7 @@ std::map<std::string, void*> handlers() {
   ON("EngineInspector::getEngineInformation",
      [](Object*, int32_t format) { return format ? "{}" : "layers"; });
   ON("Engine::createExecutionContext", [](Object* o, int32_t strategy) {
-    return strategy == 0 || strategy == 1 ? make("ExecutionContext", o, o->logger) : nullptr;
+    return strategy >= 0 && strategy <= 2 ? make("ExecutionContext", o, o->logger) : nullptr;
   });
   ON("Engine::createRuntimeConfig", [](Object* o) { return make("RuntimeConfig", o, o->logger); });
   ON("Engine::createExecutionContextWithRuntimeConfig",
@@ -260,6 +265,10 @@ std::map<std::string, void*> handlers() {
   ON("ExecutionContext::getTensorShape", context_shape);
   ON("ExecutionContext::setTensorAddress",
      [](Object* o, const char* name, void* where) { return (o->addresses[name] = where) != nullptr; });
+  ON("ExecutionContext::updateDeviceMemorySizeForShapes", [](Object*) { return uint64_t{512}; });
+  ON("ExecutionContext::setDeviceMemoryV2", [](Object* o, void* memory, int64_t size) {
+    if (memory == nullptr || size < 512) log(o->logger, 1, "too little memory");
+  });
   ON("ExecutionContext::inferShapes", infer_shapes);
   ON("ExecutionContext::getMaxOutputSize",
      [](Object*, const char*) { return fault("no_size") ? int64_t{-1} : 24; });

@@ -155,6 +155,9 @@ TEST(builds_that_fail) {
     STATUS(DEVICE_OUT_OF_MEMORY, building.build(&plan));
     CHECK_EQ(error.message(),
              "cannot build the engine: Requested amount of GPU memory could not be allocated: out of memory");
+    faults("build_many_warnings");
+    STATUS(BUILD_FAILED, building.build(&plan));
+    CHECK_EQ(error.message(), "cannot build the engine: the error");
     faults("build_silent");
     STATUS(BUILD_FAILED, building.build(&plan));
     CHECK_EQ(error.log(), "");
@@ -372,8 +375,17 @@ TEST(contexts) {
     }
     options.allocation_strategy = 3;
     STATUS(INVALID_ARGUMENT, pynn_trt_context_create(running.engine, &options, &other, &error));
+    options = sized<pynn_trt_context_options>();
     options.allocation_strategy = 2;
-    STATUS(NOT_SUPPORTED, pynn_trt_context_create(running.engine, &options, &other, &error));
+    options.cuda_graph_strategy = options.kernel_specialization = -1;
+    OK(pynn_trt_context_create(running.engine, &options, &other, &error));
+    OK(pynn_trt_context_device_memory_size(other, &bytes, &error));
+    CHECK_EQ(bytes, 512);
+    alignas(256) static char memory[512];
+    status = pynn_trt_context_set_device_memory(other, reinterpret_cast<uint64_t>(memory), 512, &error);
+    bool has_v2 = std::string(version) != "100001";
+    CHECK_EQ(status, has_v2 ? PYNN_TRT_OK : PYNN_TRT_NOT_SUPPORTED);
+    if (has_v2) STATUS(INVALID_ARGUMENT, pynn_trt_context_set_device_memory(other, 0, 0, &error));
   }
 }
 

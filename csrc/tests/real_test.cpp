@@ -388,6 +388,12 @@ TEST(config_round_trips) {
     STATUS(INVALID_ARGUMENT, pynn_trt_config_set_optimization_level(config, wrong, &error));
   OK(pynn_trt_config_get_optimization_level(config, &level, &error));
   CHECK_EQ(level, 3);
+  for (int32_t wanted : {2, 1, 0}) {
+    OK(pynn_trt_config_set_profiling_verbosity(config, wanted, &error));
+    OK(pynn_trt_config_get_profiling_verbosity(config, &level, &error));
+    CHECK_EQ(level, wanted);
+  }
+  STATUS(INVALID_ARGUMENT, pynn_trt_config_set_profiling_verbosity(config, 3, &error));
   OK(pynn_trt_config_set_max_aux_streams(config, 2, &error));
   STATUS(INVALID_ARGUMENT, pynn_trt_config_set_max_aux_streams(config, -2, &error));
   OK(pynn_trt_builder_set_max_threads(opened.builder, 2, &error));

@@ -132,6 +132,9 @@ TEST(runner_failures) {
   OK(running.run(runner, 1));
   running.set_shape();
   STATUS(INVALID_ARGUMENT, running.run(runner, 1));
+  OK(running.make(&runner, running.bindings()));
+  OK(pynn_trt_context_set_device_memory(running.context, 4096, 512, &error));
+  STATUS(INVALID_ARGUMENT, running.run(runner, 1));
   cuda_fail("event_create", 2);
   STATUS(DEVICE_OUT_OF_MEMORY, running.make(&runner, running.bindings(), 0, 1));
   CHECK(runner.raw == nullptr);
