@@ -247,7 +247,7 @@ class Stream(Resource):
     def __init__(self, device: Device) -> None:
         api = device.driver.api
         with device.current():
-            stream = device.driver.call("cuStreamCreate", api.CUstream_flags.CU_STREAM_NON_BLOCKING)
+            stream = device.driver.call("cuStreamCreate", int(api.CUstream_flags.CU_STREAM_NON_BLOCKING))
         self._stream, self._device = stream, device
         self.address = int(stream)
         super().__init__(device, api.cuStreamDestroy, stream)
@@ -270,7 +270,7 @@ class Event(Resource):
         flags = device.driver.api.CUevent_flags
         kind = flags.CU_EVENT_DEFAULT if timing else flags.CU_EVENT_DISABLE_TIMING
         with device.current():
-            self.handle = device.driver.call("cuEventCreate", kind)
+            self.handle = device.driver.call("cuEventCreate", int(kind))
         self._device = device
         super().__init__(device, device.driver.api.cuEventDestroy, self.handle)
 

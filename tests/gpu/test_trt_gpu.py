@@ -322,7 +322,9 @@ def loop():
 {how}
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=200)
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200, cwd=root)
     assert result.returncode == 0 and "Traceback" not in result.stderr, result.stderr
 
 
