@@ -120,7 +120,7 @@ def __getattr__(name: str) -> Any:
         try:
             value: Any = version("pynn")
         except PackageNotFoundError:
-            value = "0+unknown"
+            value = "0+source"
     elif name in _HOME:
         value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
     else:

@@ -30,6 +30,8 @@ class Timeline:
         last = self._last
         if last is not None:
             _wait(last)
+            if self._last is last:
+                self._last = None
         with self._lock:
             return call(*args, **kwargs)
 

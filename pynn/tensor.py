@@ -31,13 +31,12 @@ class MLTensor:
     __slots__ = (
         "__weakref__",
         "_array",
+        "_constant",
         "_context",
+        "_descriptor",
         "_destroyed",
-        "constant",
-        "data_type",
-        "readable",
-        "shape",
-        "writable",
+        "_readable",
+        "_writable",
     )
 
     def __init__(
@@ -53,15 +52,34 @@ class MLTensor:
         self._context = context
         self._array: Array | None = array
         self._destroyed = False
-        self.data_type: DataType = descriptor.data_type
-        self.shape: Shape = descriptor.shape
-        self.readable = readable
-        self.writable = writable
-        self.constant = constant
+        self._descriptor = descriptor
+        self._readable = readable
+        self._writable = writable
+        self._constant = constant
+
+    @property
+    def data_type(self) -> DataType:
+        return self._descriptor.data_type
+
+    @property
+    def shape(self) -> Shape:
+        return self._descriptor.shape
+
+    @property
+    def readable(self) -> bool:
+        return self._readable
+
+    @property
+    def writable(self) -> bool:
+        return self._writable
+
+    @property
+    def constant(self) -> bool:
+        return self._constant
 
     @property
     def descriptor(self) -> OperandDescriptor:
-        return OperandDescriptor(self.data_type, self.shape)
+        return self._descriptor
 
     @property
     def byte_length(self) -> int:

@@ -337,6 +337,19 @@ def test_engine_ahead_of_time(newest_folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.trt
+def test_an_engine_for_another_gpu(newest_folder: Path) -> None:
+    engine = pynn.build_engine(tiny_graph(), compute_capabilities=["8.6"], tensorrt_library=newest_folder)
+    with pytest.raises((PlanError, pynn.DeviceUnsupportedError), match=r"8\.6"):
+        pynn.load_engine(engine, tensorrt_library=newest_folder)
+
+
+@pytest.mark.trt
+def test_a_foreign_plan(newest_folder: Path) -> None:
+    with pytest.raises((PlanError, pynn.DeviceUnsupportedError)):
+        pynn.load_engine(b"ftrt" + bytes(1000), tensorrt_library=newest_folder)
+
+
+@pytest.mark.trt
 def test_cancelled_builds_leave_nothing_behind(newest_folder: Path, tmp_path: Path) -> None:
     cancel = threading.Event()
     cancel.set()

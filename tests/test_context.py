@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -281,6 +281,31 @@ def test_builders_of_a_lost_context(context: MLContext, call: str) -> None:
 def test_builder_needs_a_context() -> None:
     with pytest.raises(ValidationError, match="expected an MLContext"):
         pynn.MLGraphBuilder("nope")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda b, x: b.input("bad", [2], "float128"), r"input 'bad': unknown data type 'float128'; one of: float32"),
+        (lambda b, x: b.input("bad", [2, 0], "float32"), r"input 'bad': shape \[2, 0\]: dimension 0"),
+        (lambda b, x: b.input("x", [2], "float32"), "this builder already has an input named 'x'"),
+        (lambda b, x: b.conv2d(x, x, label="c"), r"conv2d 'c': input has rank 2 .*rank must be 4"),
+        (lambda b, x: b.matmul(x, b.constant(np.ones((2, 2), F32)), label="m"), "matmul 'm': .*3"),
+        (lambda b, x: b.add(x, b.constant(np.ones(2, F32)), label="s"), r"add 's': shapes \[2, 3\] and \[2\]"),
+        (lambda b, x: b.add(x, b.constant(np.ones(3, np.int32)), label="t"), "add 't': b is int32 but a is float32"),
+        (lambda b, x: b.elu(x, alpha=float("inf"), label="e"), "elu 'e': alpha must be a finite number, got inf"),
+        (lambda b, x: b.elu(x, alpha=float("nan"), label="e"), "elu 'e': alpha must be a finite number, got nan"),
+        (lambda b, x: b.add(x, np.ones(3), label="n"), "add 'n': b must be an operand of this builder, got a ndarray"),
+    ],
+)
+def test_bad_calls_name_operator_and_label_and_leave_the_builder_usable(
+    context: MLContext, call: Callable[[pynn.MLGraphBuilder, pynn.Operand], object], words: str
+) -> None:
+    b = context.create_graph_builder()
+    x = b.input("x", [2, 3], "float32")
+    with pytest.raises(ValidationError, match=words):
+        call(b, x)
+    assert context.compute(b.build({"y": b.add(x, x)}), {"x": np.ones((2, 3), F32)})["y"].sum() == 12
 
 
 def test_operands_of_another_builder(context: MLContext) -> None:

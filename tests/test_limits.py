@@ -1,4 +1,4 @@
-"""``op_support_limits`` says what is so: every data type and rank it claims for ONNX Runtime compiles and runs there."""
+"""``op_support_limits`` says what is so: every data type and rank that it claims compiles, and runs on ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ import pynn
 from pynn.backends.base import CompileOptions
 from pynn.backends.ort import OrtBackend
 from pynn.backends.selection import Selection, check_wish, select
+from pynn.backends.trt import TensorRTBackend, build_plan
+from pynn.converter import backend_passes, to_onnx
+from pynn.limits import op_support_limits
+from pynn.native import Library
 from pynn.ops.registry import ANY_RANK, Operator, Param, operators
 from pynn.types import DataType
 
@@ -76,8 +80,10 @@ def default_type(param: Param) -> str:
     return "float32" if DataType.FLOAT32 in param.types else "int32" if DataType.INT32 in param.types else "uint8"
 
 
-def run_sample(selection: Selection, operator: Operator, types: Mapping[str, str], rank: int | None = None) -> None:
-    """Build one operator with all its optional operands, compile it and run it on ones."""
+def sample(
+    operator: Operator, types: Mapping[str, str], rank: int | None = None
+) -> tuple[pynn.Graph, list[pynn.Operand]]:
+    """A graph of one operator with all its optional operands, and its results."""
     b = pynn.GraphBuilder()
     shapes, more = SAMPLES.get(operator.method, ({}, {}))
     chosen: dict[str, str] = {}
@@ -91,7 +97,12 @@ def run_sample(selection: Selection, operator: Operator, types: Mapping[str, str
         operands[param.name] = [operand, operand] if param.variadic else operand
     made = getattr(b, operator.method)(**operands, **more | {k: v for k, v in types.items() if k == "data_type"})
     results = made if isinstance(made, list) else [made]
-    graph = b.finish({f"y{i}": result for i, result in enumerate(results)})
+    return b.finish({f"y{i}": result for i, result in enumerate(results)}), results
+
+
+def run_sample(selection: Selection, operator: Operator, types: Mapping[str, str], rank: int | None = None) -> None:
+    """Compile the sample and run it on ones."""
+    graph, results = sample(operator, types, rank)
     with selection.compile(graph, CompileOptions()) as executable:
         outputs = executable.run({spec.name: np.ones(spec.shape, spec.numpy) for spec in executable.inputs})
     for i, result in enumerate(results):
@@ -139,6 +150,18 @@ def test_data_types_are_claimed_exactly_where_they_run(
         if claimed == bool(why):
             wrong.append((param.name, data_type, why or "runs, but is not claimed"))
     assert wrong == []
+
+
+@pytest.mark.trt
+@every_operator
+def test_tensorrt_builds_every_claimed_type(operator: Operator, newest_library: Library) -> None:
+    """Parse and build, without a GPU: values are the conformance run's."""
+    limits = op_support_limits(TensorRTBackend().limits())
+    passes = backend_passes("tensorrt", newest_library.info.version)
+    for param, data_type in claims(operator):
+        if data_type in limits[operator.method][param.name]["data_types"]:
+            model = to_onnx(sample(operator, {param.name: data_type})[0], passes)
+            build_plan(model, newest_library, CompileOptions(optimization_level=0), [86])
 
 
 @every_operator

@@ -327,6 +327,15 @@ def test_tensor_above_the_limit(tensorrt: Any) -> None:
 # -- the real probes of this machine
 
 
+@pytest.mark.trt
+def test_a_library_without_its_parser(newest_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "libtensorrt_rtx.so.1").symlink_to(newest_folder / "libtensorrt_rtx.so.1")
+    with pytest.raises(BackendUnavailableError, match="has no ONNX parser"):
+        pynn.ML().create_context(backend="tensorrt", tensorrt_library=tmp_path)
+    with pytest.raises(pynn.LibraryNotFoundError, match="has no ONNX parser"):
+        pynn.build_engine(graph(), tensorrt_library=tmp_path)
+
+
 def test_a_directory_without_a_library(tmp_path: Path) -> None:
     with pytest.raises(BackendUnavailableError) as caught:
         pynn.ML().create_context(backend="tensorrt", tensorrt_library=tmp_path)

@@ -44,6 +44,9 @@ def test_forms_of_the_descriptor(context: MLContext) -> None:
     assert (by_object.readable, by_object.writable) == (False, True)
     assert by_mapping.readable
     assert repr(by_shape) == "<MLTensor int8[2] readable>"
+    for name in ("data_type", "shape", "readable", "writable", "constant"):
+        with pytest.raises(AttributeError):
+            setattr(by_shape, name, True)
 
 
 @pytest.mark.parametrize(
