@@ -72,13 +72,17 @@ conformance() {
 
 benchmark() { python3 benchmarks/first_light/run.py --output "$PYNN_GPU_OUT"; }
 
-export PYNN_GPU_TARGET=$install PYNN_GPU_OUT=$out
-step build 120 build || { printf '%s\n' "${table[@]}"; [ "$wanted" = "  " ] && exit 1; }
-step doctor 60 doctor 40
-step benchmark 150 benchmark 30
-step examples 120 examples 60
-step tests 180 tests 30
-step conformance 240 conformance 40
-echo "=== $SECONDS s"
-printf '%s\n' "${table[@]}"
-exit $failed
+main() {
+  export PYNN_GPU_TARGET=$install PYNN_GPU_OUT=$out
+  step build 120 build || { printf '%s\n' "${table[@]}"; [ "$wanted" = "  " ] && exit 1; }
+  step doctor 60 doctor 40
+  step benchmark 150 benchmark 30
+  step examples 120 examples 60
+  step tests 180 tests 30
+  step conformance 240 conformance 40
+  echo "=== $SECONDS s"
+  printf '%s\n' "${table[@]}"
+  exit $failed
+}
+
+main; exit
