@@ -5,6 +5,7 @@
 #
 # .gpu/setup.sh, where it exists, puts the libraries in place of a package index. Each step has a limit in seconds, and the
 # next ones run whatever became of it; only a failed build ends all.
+# A command on that machine may be limited to ten minutes: name steps, in two calls, where all take longer.
 set -uo pipefail
 
 cd "$(dirname "$0")/.."
