@@ -220,7 +220,7 @@ class Session:
         )
 
     def _give_scratch(self, device: Device) -> None:
-        """The engine's activations live in memory of ours, so that TensorRT for RTX allocates nothing in a CUDA graph."""
+        """Activations live in memory of ours, so that TensorRT for RTX allocates nothing in a CUDA graph."""
         size = self._context.device_memory_size()
         if size:
             scratch = self._resources.enter_context(DeviceMemory(device, size))

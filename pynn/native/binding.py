@@ -28,7 +28,10 @@ class Shim:
         except OSError as error:
             raise LibraryNotFoundError(f"{path} cannot be loaded: {error}") from None
         self.path = path
-        built = int(self.lib.pynn_trt_abi_version())
+        try:
+            built = int(self.lib.pynn_trt_abi_version())
+        except AttributeError:
+            raise LibraryNotFoundError(f"{path} is not libpynn_trt") from None
         expected = int(self.lib.PYNN_TRT_ABI_VERSION)
         if built != expected:
             raise LibraryVersionError(
