@@ -195,5 +195,17 @@ def test_fixed_ranks_are_the_specs(operator: Operator, limits: dict[str, Any]) -
             assert limits[operator.method][param.name]["rank_range"] == {"min": low, "max": min(high, 8)}
 
 
+def test_results(limits: dict[str, Any]) -> None:
+    def ranks(method: str) -> dict[str, tuple[int, int]]:
+        return {k: tuple(v["rank_range"].values()) for k, v in limits[method].items() if k.startswith("output")}
+
+    assert ranks("conv2d") == {"output": (4, 4)}
+    assert ranks("split") == {"outputs": (1, 8)}
+    assert ranks("arg_max") == ranks("gather_nd") == {"output": (0, 8)}
+    assert ranks("gru") == {"output0": (3, 3), "output1": (4, 4)}
+    assert ranks("lstm_cell") == {"output0": (2, 2), "output1": (2, 2)}
+    assert limits["is_nan"]["output"]["data_types"] == ["uint8"]
+
+
 def test_a_tensor_of_the_largest_size_is_only_an_upper_bound() -> None:
     assert OrtBackend().limits().max_tensor_byte_length == (2**31 - 1) * 8
