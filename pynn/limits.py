@@ -14,7 +14,6 @@ from .types import DataType
 _OUTPUT_RANKS: dict[str, dict[str, tuple[int, int]]] = {
     "argMin": {"output": ANY_RANK},
     "argMax": {"output": ANY_RANK},
-    "gather": {"output": ANY_RANK},
     "gatherND": {"output": ANY_RANK},
     "gru": {"output0": (3, 3), "output1": (4, 4)},
     "lstm": {"output0": (3, 3), "output1": (3, 3), "output2": (4, 4)},
