@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from ..onnx_graph import OnnxGraph, OnnxNode
 from . import Pass, Rewriter, graph_pass, rewrite
 from .ort_support import INTEGERS, SIGNED, Kernels
 
+Array = np.ndarray[Any, Any]
 _SIGN_BIT = -(2**63)
 
 
@@ -21,34 +23,33 @@ def ort_integer_division() -> Pass:
         """Integer Div and Mod end the process (SIGFPE) for the lowest int32 or int64 by -1 in every version (1.20 to
         1.32; Mod to 1.31), and for a divisor of 0 before 1.25; since then that is a run-time error.
 
-        A divisor that may be 0 or -1 is 1 there instead: ``x / -1`` becomes ``-x`` (which wraps), ``x / 0`` becomes x
-        (the standard leaves it open). Constant divisors without 0 and -1 cost nothing.
+        The divisor becomes 1 in these places: the lowest number stays what it is, as wrapping wants it, and ``x / 0``
+        is x (the standard leaves it open). 2.3 times the time of Div alone; a constant divisor without 0 and -1 costs
+        nothing.
         """
 
         def rule(r: Rewriter, node: OnnxNode) -> Tensor | None:
             if node.op_type not in ("Div", "Mod"):
                 return None
             a, b = (r.value(name) for name in node.inputs)
-            if b.data_type not in INTEGERS:
+            if b.data_type not in INTEGERS or _harmless(r.array(b.name), b.data_type):
                 return None
-            bad = [0, -1] if b.data_type in SIGNED else [0]
-            known = r.array(b.name)
-            if known is not None and not np.isin(known, bad).any():
-                return None
-            one = r.scalar(1, b.data_type)
-            harmful = _equal(r, b, 0)
-            if b.data_type in SIGNED:
-                harmful = r.op("Or", harmful, _equal(r, b, -1))
-            divisor = r.op("Where", harmful, one, b, data_type=b.data_type)
             shape = r.value(node.outputs[0]).shape
-            result = r.op(node.op_type, a, divisor, shape=shape, **node.attributes)
-            if b.data_type in SIGNED and node.op_type == "Div":
-                result = r.op("Where", _equal(r, b, -1), r.op("Neg", a), result, data_type=a.data_type, shape=shape)
-            return result
+            divisor = r.op("Add", b, r.cast(_equal(r, b, 0), b.data_type))
+            if b.data_type in ("int32", "int64"):
+                lowest = _equal(r, a, int(np.iinfo(b.data_type).min))
+                overflow = r.op("And", lowest, _equal(r, b, -1), data_type="bool", shape=shape)
+                two = r.op("Mul", r.cast(overflow, b.data_type), r.scalar(2, b.data_type))
+                divisor = r.op("Add", divisor, two, shape=shape)
+            return r.op(node.op_type, a, divisor, shape=shape, **node.attributes)
 
         rewrite(graph, rule)
 
     return ort_integer_division
+
+
+def _harmless(divisor: Array | None, data_type: str) -> bool:
+    return divisor is not None and not np.isin(divisor, [0, -1] if data_type in SIGNED else [0]).any()
 
 
 def ort_integer_power() -> Pass:
@@ -56,8 +57,9 @@ def ort_integer_power() -> Pass:
     def ort_integer_power(graph: OnnxGraph) -> None:
         """Integer Pow goes through double precision (1.20 to 1.32): inexact above 2^53, saturated instead of wrapped.
 
-        Square and multiply instead: as many steps as a constant exponent has bits, else six, which is exact for all
-        powers that fit the type, and wraps for exponents below 64 (the standard leaves negative ones open).
+        Square and multiply instead: one exponent for all elements takes only multiplications; different ones take six
+        steps, about the time of the kernel, and are exact for all powers that fit the type, and wrap for exponents
+        below 64 (the standard leaves negative ones open).
         """
 
         def rule(r: Rewriter, node: OnnxNode) -> Tensor | None:
@@ -68,36 +70,50 @@ def ort_integer_power() -> Pass:
                 return None
             shape = r.value(node.outputs[0]).shape
             known = r.array(exponent.name)
-            if known is not None and known.size and int(known.min()) >= 0 and int(known.max()) < 64:
-                bits = int(known.max()).bit_length()
-            else:
-                bits, exponent = 6, _below_64(r, exponent)
-            one = r.scalar(1, base.data_type)
-            result = one
-            square = base
-            for bit in range(bits):
-                mask = r.scalar(1 << bit, exponent.data_type)
-                unset = r.op(
-                    "Equal", r.op("BitwiseAnd", exponent, mask), r.scalar(0, exponent.data_type), data_type="bool"
-                )
-                factor = r.op("Where", unset, one, square, data_type=base.data_type, shape=shape)
-                result = r.op("Mul", result, factor, shape=shape) if bit else factor
-                if bit + 1 < bits:
-                    square = r.op("Mul", square, square)
-            return result if bits else r.op("Expand", one, r.ints(shape), shape=shape)
+            if known is not None and (known == known.flat[0]).all() and 0 <= int(known.flat[0]) < 64:
+                result = _power(r, base, int(known.flat[0]))
+                if result is not None and result.shape == shape:
+                    return result
+                return r.op("Expand", result or r.scalar(1, base.data_type), r.ints(shape), shape=shape)
+            return _powers(r, base, _below_64(r, exponent), shape)
 
         rewrite(graph, rule)
 
     return ort_integer_power
 
 
+def _power(r: Rewriter, base: Tensor, exponent: int) -> Tensor | None:
+    """``base`` to one exponent; None stands for 1."""
+    result = None
+    while exponent:
+        if exponent & 1:
+            result = base if result is None else r.op("Mul", result, base)
+        exponent >>= 1
+        if exponent:
+            base = r.op("Mul", base, base)
+    return result
+
+
+def _powers(r: Rewriter, base: Tensor, exponent: Tensor, shape: Shape) -> Tensor:
+    """``base`` to exponents in 0..63, element by element: times the square of each bit that is set."""
+    one = r.scalar(1, base.data_type)
+    result: Tensor | None = None
+    for bit in range(6):
+        masked = r.op("BitwiseAnd", exponent, r.scalar(1 << bit, exponent.data_type))
+        unset = _equal(r, masked, 0)
+        factor = _select(r, unset, one, base, shape)
+        result = factor if result is None else r.op("Mul", result, factor)
+        if bit < 5:
+            base = r.op("Mul", base, base)
+    assert result is not None
+    return result
+
+
 def _below_64(r: Rewriter, exponent: Tensor) -> Tensor:
     """``exponent``, or 62 or 63 of the same parity where it is larger."""
     big = r.op("Greater", exponent, r.scalar(63, exponent.data_type), data_type="bool")
-    parity = r.op(
-        "BitwiseOr", r.op("BitwiseAnd", exponent, r.scalar(1, exponent.data_type)), r.scalar(62, exponent.data_type)
-    )
-    return r.op("Where", big, parity, exponent, data_type=exponent.data_type)
+    odd = r.op("BitwiseAnd", exponent, r.scalar(1, exponent.data_type))
+    return _select(r, big, r.op("BitwiseOr", odd, r.scalar(62, exponent.data_type)), exponent, exponent.shape)
 
 
 def ort_integer_reductions(kernels: Kernels) -> Pass:
@@ -219,13 +235,19 @@ def ort_int64_order(kernels: Kernels) -> Pass:
 
 
 def _greater(r: Rewriter, a: Tensor, b: Tensor, shape: Shape) -> Tensor:
-    above = r.op("Greater", a, b, data_type="bool", shape=shape)
-    return r.op("Where", above, a, b, data_type="int64", shape=shape)
+    return _select(r, r.op("Greater", a, b, data_type="bool", shape=shape), a, b, shape)
 
 
 def _lesser(r: Rewriter, a: Tensor, b: Tensor, shape: Shape) -> Tensor:
-    below = r.op("Less", a, b, data_type="bool", shape=shape)
-    return r.op("Where", below, a, b, data_type="int64", shape=shape)
+    return _select(r, r.op("Less", a, b, data_type="bool", shape=shape), a, b, shape)
+
+
+def _select(r: Rewriter, condition: Tensor, a: Tensor, b: Tensor, shape: Shape) -> Tensor:
+    """``a`` where the condition holds, else ``b``, as b + condition * (a - b), which wraps back exactly: Where
+    branches for each element and takes eight times as long (14 ms for a million int64 of no order, on 1.32)."""
+    difference = r.op("Sub", a, b, shape=np.broadcast_shapes(a.shape, b.shape))
+    chosen = r.op("Mul", r.cast(condition, b.data_type), difference, shape=shape)
+    return r.op("Add", b, chosen, shape=shape)
 
 
 def ort_uint64_order(kernels: Kernels) -> Pass:
@@ -288,4 +310,4 @@ def _divide_uint64(r: Rewriter, a: Tensor, b: Tensor, shape: Shape) -> Tensor:
     quotient = r.op("Add", quotient, r.cast(_at_least(r, rest, divisor, shape), "int64"))
     once = r.cast(_at_least(r, dividend, divisor, shape), "int64")
     huge = r.op("Less", divisor, r.scalar(0, "int64"), data_type="bool")
-    return r.cast(r.op("Where", huge, once, quotient, data_type="int64", shape=shape), "uint64")
+    return r.cast(_select(r, huge, once, quotient, shape), "uint64")
