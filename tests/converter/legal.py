@@ -19,6 +19,8 @@ from pynn.graph import Operand
 from pynn.native import Library
 
 Array = np.ndarray[Any, Any]
+NARROW = ("int8", "uint8", "uint32", "uint64")
+INTEGERS = (*NARROW, "int32", "int64")
 PASSES = backend_passes("tensorrt", "1.6.1.120")
 BOUND = {"float32", "float16", "int32", "int64", "bool", "uint8", "int8"}
 
@@ -116,3 +118,21 @@ def edges(data_type: str, count: int = 120, seed: int = 0) -> tuple[Array, Array
     rng = np.random.default_rng(seed)
     a, b = (rng.integers(info.min, info.max, count, data_type, endpoint=True) for _ in range(2))
     return np.concatenate([np.repeat(points, len(points)), a]), np.concatenate([np.tile(points, len(points)), b])
+
+
+def exact(legal: Legal, *expected: Array, reference: bool = False) -> None:
+    """Bit for bit. ``reference``: by onnx's evaluator, where ONNX Runtime's sums of large integers are not exact."""
+    for got, want in zip(legal.run(reference), expected, strict=True):
+        assert got.dtype == want.dtype
+        np.testing.assert_array_equal(got, want)
+
+
+def wrapped(values: Any, data_type: str) -> Array:
+    """Python integers, modulo two to the bits of ``data_type``."""
+    bits = np.dtype(data_type).itemsize * 8
+    flat = [int(v) % 2**bits for v in np.asarray(values, dtype=object).ravel()]
+    return np.array(flat, dtype=np.uint64).astype(f"u{bits // 8}").view(data_type).reshape(np.shape(values))
+
+
+def passes_of(library: Library) -> tuple[Pass, ...]:
+    return backend_passes("tensorrt", library.info.version)

@@ -15,6 +15,7 @@ from .tensorrt_integers import CARRIERS, integer_range
 _HOST_VIEWS = {"uint32": "int32", "uint64": "int64", "uint16": "int16"}
 """Engine inputs and outputs of these types are bound as the same bytes of another type."""
 
+_TABLE_BYTES = 2**20
 _STAYS_IN_RANGE = frozenset(
     (
         *(
@@ -45,7 +46,8 @@ def carry_integers(graph: OnnxGraph) -> None:
 
     int8 and uint8 are carried inside as int32, uint32 as int64, uint64 as the bits of an int64, wrapped after
     arithmetic. uint8 and int8 stay at the boundary; uint32 and uint64 are bound there as int32 and int64, noted in
-    ``carriers``. A bool cast to an integer and back stays a bool.
+    ``carriers``. A bool cast to an integer and back stays a bool. A large table of bytes that Gather reads stays one:
+    as an int8 constant behind DequantizeLinear.
     """
     if any(tensor.data_type in CARRIERS for tensor in graph.values.values()):
         _Carriers(graph, _HOST_VIEWS).run()
@@ -155,6 +157,8 @@ class _Carriers:
             return None
         if node.op_type == "Cast":
             return self._cast(e, node, kinds[0], results[0])
+        if node.op_type == "Gather" and self._is_table(node.inputs[0]):
+            return self._look_up(e, node)
         inputs = [self.carrier(e, name) if name else None for name in node.inputs]
         kind = next(kind for kind in (*kinds, *results) if kind in CARRIERS)
         present = [x for x in inputs if x is not None]
@@ -181,6 +185,18 @@ class _Carriers:
             integers.wrap(e, x, self.public[name]) if self.public.get(name) in CARRIERS else x
             for name, x in zip(node.outputs, made, strict=True)
         ]
+
+    def _is_table(self, name: str) -> bool:
+        array = self.graph.initializers.get(name)
+        return array is not None and array.dtype.name in ("int8", "uint8") and array.nbytes >= _TABLE_BYTES
+
+    def _look_up(self, e: Rewriter, node: OnnxNode) -> Tensor:
+        table, indices = self.graph.initializers[node.inputs[0]], self.carrier(e, node.inputs[1])
+        shape, unsigned = self.graph.values[node.outputs[0]].shape, table.dtype == np.uint8
+        stored = e.constant((table ^ 0x80).view(np.int8) if unsigned else table)
+        numbers = e.op("DequantizeLinear", stored, e.scalar(1.0, "float32"), data_type="float32")
+        found = e.cast(e.op("Gather", numbers, indices, shape=shape, **node.attributes), "int32")
+        return integers.binary(e, "Add", found, 128) if unsigned else found
 
     def _note_bounds(self, node: OnnxNode) -> None:
         if self.public[node.outputs[0]] not in _INTEGERS:

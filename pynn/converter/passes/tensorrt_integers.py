@@ -68,6 +68,8 @@ def to_integer(e: Rewriter, x: Tensor, source: str, target: str) -> Tensor:
     wanted = CARRIERS.get(target, target)
     low, high = integer_range(source)
     fits = integer_range(target)[0] <= low and high <= integer_range(target)[1]
+    if wanted == "int64":
+        x = e.cast(x, wanted)
     if not fits or (source == "uint64" and target != "uint64"):
         x = wrap(e, x, target)
     return e.cast(x, wanted)

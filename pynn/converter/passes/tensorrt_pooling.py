@@ -161,13 +161,13 @@ def _neutral(op_type: str, data_type: str) -> float | int:
 
 
 def _counts(window: _Window, include_padding: bool) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """How many elements each window of an average has."""
+    """How many elements each window of an average has; 1 where it has none."""
     if include_padding:
         return np.array(prod(window.kernel), np.float32)
     counts = np.ones((), np.float32)
     for i, results in enumerate(window.results):
         inside = [_inside(window, i, out) for out in range(results)]
-        counts = np.multiply.outer(counts, np.array(inside, np.float32))
+        counts = np.multiply.outer(counts, np.maximum(inside, 1).astype(np.float32))
     return counts
 
 
