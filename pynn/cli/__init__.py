@@ -14,7 +14,7 @@ from .console import Console
 EPILOG = """\
 exit codes:
   0    done
-  1    failed while compiling or running (or nothing of the below)
+  1    failed while compiling or running
   2    wrong usage: arguments, files that cannot be read, arrays that do not fit the model
   3    the model or engine was refused: not ONNX, damaged, or not supported
   4    no back end can be used here (pynn doctor says why)
