@@ -46,6 +46,10 @@ from .engine_file import EngineFile, pynn_version
 from .trt_shapes import BuildShapes, plan_shapes
 
 DEFAULT_CAPABILITIES = (86, 89, 120)
+TF32_NOTE = (
+    "float32 products may be computed in TF32 (10 bits of mantissa, relative error about 3e-4): TensorRT for RTX goes "
+    "by NVIDIA_TF32_OVERRIDE; start the process with NVIDIA_TF32_OVERRIDE=0 for float32"
+)
 CURRENT_GPU = 0
 """The compute capability that stands for the GPU of this machine."""
 _POLL_SECONDS = 0.05
@@ -75,6 +79,9 @@ def build_plan(
     """
     options = options or CompileOptions()
     shapes = plan_shapes(model, options)
+    tf32 = allows_tf32(library, options)
+    if tf32 and not options.tf32 and _multiplies_float32(model):
+        shapes = replace(shapes, notes=(*shapes.notes, TF32_NOTE))
     with contextlib.ExitStack() as stack:
         logger = stack.enter_context(Logger(library))
         builder = stack.enter_context(Builder(logger))
@@ -98,10 +105,25 @@ def build_plan(
         outputs=shapes.outputs,
         ranges=shapes.ranges,
         notes=shapes.notes,
-        options={"tf32": bool(options.tf32), "optimization_level": options.optimization_level},
+        options={"tf32": tf32, "optimization_level": options.optimization_level},
         pynn_version=pynn_version(),
         seconds={"parse": parsed - start, "build": built - parsed},
     )
+
+
+def allows_tf32(library: Library, options: CompileOptions) -> bool:
+    """Whether float32 products may be computed in TF32, whatever was wished.
+
+    TensorRT goes by its builder flag. TensorRT for RTX 1.4 to 1.6 was seen to go by NVIDIA_TF32_OVERRIDE alone, as it
+    was when the library was loaded (H200; on GPUs it supports, the flag may do what it says).
+    """
+    if library.info.flavor is Flavor.RTX:
+        return library.tf32_override != "0"
+    return bool(options.tf32)
+
+
+def _multiplies_float32(model: OnnxModel) -> bool:
+    return any(spec.data_type == "float32" for spec in (*model.inputs, *model.outputs))
 
 
 def _configure(

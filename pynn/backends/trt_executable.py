@@ -23,6 +23,7 @@ from .base import Array, Executable
 from .cuda import Device, DeviceMemory, PinnedMemory, Stream
 from .engine_file import EngineFile
 from .shapes import Range
+from .trt_build import TF32_NOTE
 
 MAPPED_BYTES = 64 * 1024
 """Up to this size the GPU reads and writes pinned host memory itself; above, a copy over the bus is faster."""
@@ -107,8 +108,9 @@ class TensorRTExecutable(Executable):
         try:
             return super().check_inputs(inputs)
         except InputError as error:
-            if self.notes and isinstance(inputs, Mapping) and error.tensor in inputs:
-                raise InputError(f"{error}. Note: {'; '.join(self.notes)}", tensor=error.tensor) from None
+            sizes = [note for note in self.notes if note != TF32_NOTE]
+            if sizes and isinstance(inputs, Mapping) and error.tensor in inputs:
+                raise InputError(f"{error}. Note: {'; '.join(sizes)}", tensor=error.tensor) from None
             raise
 
     @property

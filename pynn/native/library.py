@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,8 @@ class Library(Handle):
     """An opened TensorRT library. Stays mapped until the process ends, closed or not."""
 
     _noun = "library"
+    tf32_override: str | None
+    """NVIDIA_TF32_OVERRIDE when the library was opened: TensorRT for RTX reads it while it is loaded, and only then."""
 
     @classmethod
     def open(cls, core: str, parser: str | None = None, *, force_version: bool = False) -> Library:
@@ -53,7 +56,9 @@ class Library(Handle):
         options.core_path = names[0]
         options.parser_path = names[1] if parser else native.null
         options.force_version = int(force_version)
-        return cls(*create("library", "library_open", options))
+        library = cls(*create("library", "library_open", options))
+        library.tf32_override = os.environ.get("NVIDIA_TF32_OVERRIDE")
+        return library
 
     @classmethod
     def open_candidate(cls, candidate: Candidate, *, force_version: bool = False) -> Library:
