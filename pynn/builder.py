@@ -72,9 +72,9 @@ class GraphBuilder(AllOperators):
     def constant(self, first: Any, second: Any = None, /) -> Operand:
         """A constant operand, in one of three forms; the data is copied.
 
-        ``constant(array)``: shape and data type of a numpy array. ``constant(data_type, number)``: a scalar, converted by
-        the spec's cast rule (saturating, NaN to 0 for integers). ``constant(descriptor, buffer)``: raw bytes, a uint8
-        array or an array of the descriptor's data type, of exactly its byte length.
+        ``constant(array)``: shape and data type of a numpy array. ``constant(data_type, number)``: a scalar, converted
+        by the spec's cast rule (saturating, NaN to 0 for integers). ``constant(descriptor, buffer)``: raw bytes, a
+        uint8 array or an array of the descriptor's data type, of exactly its byte length.
 
         Raises ValidationError for an unknown data type, a wrong byte length or element type
         (https://www.w3.org/TR/webnn/#api-mlgraphbuilder-constant), InvalidStateError after ``finish``.

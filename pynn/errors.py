@@ -31,7 +31,7 @@ class NotSupportedError(PynnError):
 
 
 class OperationError(PynnError):
-    """Compiling or running a graph failed. ``log`` holds the back end's own lines of the failing call, if it has any."""
+    """Compiling or running a graph failed. ``log`` holds the back end's own lines of the failing call, if any."""
 
     def __init__(self, message: str, *, log: str = "") -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""Graph to ONNX: ``to_onnx`` lowers every node through its operator's rule, passes rewrite, ``OnnxModel`` holds the result."""
+"""Graph to ONNX: ``to_onnx`` lowers every node by its operator's rule, passes rewrite, ``OnnxModel`` has the result."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ _MAX_NAME = 512
 def to_onnx(graph: Graph, passes: Iterable[Pass] = ()) -> OnnxModel:
     """The graph as an ONNX model: standard ONNX that any runtime takes.
 
-    ``passes`` rewrite it for one back end (``backend_passes("onnxruntime", "1.32.0")``); ``OnnxModel.rewrites`` keeps what
-    each of them changed.
+    ``passes`` rewrite it for one back end (``backend_passes("onnxruntime", "1.32.0")``); ``OnnxModel.rewrites`` keeps
+    what each of them changed.
     """
     from .serialize import to_model
 

@@ -26,8 +26,8 @@ class TensorSpec:
     """One input or output of a model.
 
     ``name`` is the user's; ``onnx_name`` what the ONNX graph calls it. ``data_type`` is the user's ONNX element type
-    ("float32", "bool", "bfloat16", ...); ``carrier`` is the type inside the ONNX graph where a pass changed it. A dimension
-    is a number, a symbol, or None if unknown.
+    ("float32", "bool", "bfloat16", ...); ``carrier`` is the type inside the ONNX graph where a pass changed it. A
+    dimension is a number, a symbol, or None if unknown.
     """
 
     name: str
@@ -83,8 +83,8 @@ def numpy_dtype(data_type: str) -> np.dtype[Any]:
 class OnnxModel:
     """An ONNX model ready for a back end.
 
-    ``proto`` is the serialized ModelProto. Large initializers of converted graphs are not inside: they are external data
-    with location ``pynn-weights``, found in ``weights`` by name, so that no back end copies them more than once.
+    ``proto`` is the serialized ModelProto. Large initializers of converted graphs are not inside: they are external
+    data with location ``pynn-weights``, found in ``weights`` by name, so that no back end copies them more than once.
     ``path`` is where a model file came from (its own external data is beside it). ``rewrites`` is what passes changed.
     """
 
@@ -118,7 +118,7 @@ class OnnxModel:
         from .serialize import PROTOBUF_LIMIT
 
         if len(self.proto) + sum(w.nbytes for w in self.weights.values()) >= PROTOBUF_LIMIT:
-            raise ModelError("the model is larger than 2 GB, protobuf's limit; save() writes its weights to a second file")
+            raise ModelError("the model exceeds protobuf's limit of 2 GB; save() writes its weights to a second file")
         return self.proto if not self.weights else self.to_proto().SerializeToString()
 
     def save(self, path: str | os.PathLike[str]) -> Path:

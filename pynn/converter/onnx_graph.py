@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..graph import Node, Operand
+from ..graph import Graph, Node, Operand
 from ..ops.call import sanitize
 from ..ops.emitter import Tensor
 from ..types import DataType, Shape
 
 OPSET = 21
-"""The oldest opset with 4-bit types and blockwise Q/DQ (ONNX 1.16, IR 10), so that every ONNX Runtime since 1.18 and every
-TensorRT's parser takes it; nothing WebNN needs came later."""
+"""The oldest opset with 4-bit types and blockwise Q/DQ (ONNX 1.16, IR 10), so that every ONNX Runtime since 1.18 and
+every TensorRT's parser takes it; nothing WebNN needs came later."""
 
 IR_VERSION = 10
 
@@ -50,8 +51,8 @@ class OnnxGraph:
     """Nodes in topological order; ``values`` has the type and shape of every value by name, initializers included.
 
     ``inputs`` and ``outputs`` map the public (WebNN) name to the ONNX value name: WebNN allows the same name on both
-    sides, ONNX does not. ``carriers`` maps a public name to the public data type when a pass gave the ONNX value another
-    type than the user's: the back end converts at the boundary.
+    sides, ONNX does not. ``carriers`` maps a public name to the public data type when a pass gave the ONNX value
+    another type than the user's: the back end converts at the boundary.
     """
 
     def __init__(self) -> None:
@@ -74,6 +75,21 @@ class OnnxGraph:
                 return name
 
 
+def _base_name(node: Node, index: int) -> str:
+    label = sanitize(node.label)
+    return f"{label}/{node.op}_{index}" if label else f"{node.op}_{index}"
+
+
+def base_names(graph: Graph) -> tuple[str, ...]:
+    """By node, how the names of all ONNX nodes begin that a GraphEmitter makes of it; "/" follows."""
+    counts: Counter[str] = Counter()
+    names = []
+    for node in graph.nodes:
+        names.append(_base_name(node, counts[node.op]))
+        counts[node.op] += 1
+    return tuple(names)
+
+
 class GraphEmitter:
     """The Emitter that lowerings see, writing into an :class:`OnnxGraph`."""
 
@@ -93,7 +109,7 @@ class GraphEmitter:
         index = self._counts.get(node.op, 0)
         self._counts[node.op] = index + 1
         label = sanitize(node.label)
-        self._base = f"{label}/{node.op}_{index}" if label else f"{node.op}_{index}"
+        self._base = _base_name(node, index)
         self._origin = f"{node.op} {label!r}" if label else f"{node.op}_{index}"
         self._first = len(self.graph.nodes)
 
