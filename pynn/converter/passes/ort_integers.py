@@ -24,8 +24,8 @@ def ort_integer_division() -> Pass:
         1.32; Mod to 1.31), and for a divisor of 0 before 1.25; since then that is a run-time error.
 
         The divisor becomes 1 in these places: the lowest number stays what it is, as wrapping wants it, and ``x / 0``
-        is x (the standard leaves it open). 2.3 times the time of Div alone; a constant divisor without 0 and -1 costs
-        nothing.
+        is x (the standard leaves it open). Takes twice the time, four times for a million elements; a constant
+        divisor without 0 and -1 costs nothing.
         """
 
         def rule(r: Rewriter, node: OnnxNode) -> Tensor | None:
@@ -58,8 +58,8 @@ def ort_integer_power() -> Pass:
         """Integer Pow goes through double precision (1.20 to 1.32): inexact above 2^53, saturated instead of wrapped.
 
         Square and multiply instead: one exponent for all elements takes only multiplications; different ones take six
-        steps, about the time of the kernel, and are exact for all powers that fit the type, and wrap for exponents
-        below 64 (the standard leaves negative ones open).
+        steps, 1.3 to 2.4 times the time of the kernel, and are exact for all powers that fit the type, and wrap for
+        exponents below 64 (the standard leaves negative ones open).
         """
 
         def rule(r: Rewriter, node: OnnxNode) -> Tensor | None:
@@ -123,7 +123,8 @@ def ort_integer_reductions(kernels: Kernels) -> Pass:
         above 2^53 they round, and overflow saturates. uint32 and uint64 have no kernel in any version (to 1.32).
 
         Sums become a product with a column of ones, since MatMul wraps in all four types (squares first, or Abs);
-        products are halved by Mul until one is left.
+        products are halved by Mul until one is left. Sums of rows are 1.5 to 7 times as fast as the kernel, products
+        take 1 to 2.4 times its time.
         """
 
         def rule(r: Rewriter, node: OnnxNode) -> Tensor | None:
