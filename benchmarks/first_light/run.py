@@ -4,7 +4,7 @@
 
 Cases: a tiny net (4x64 @ 64x32, ReLU) and MobileNetV2 1.0/224, float32 and float16, batch 1. Peers: NVIDIA's own
 Python binding used by hand, the same captured in one CUDA graph, ONNX Runtime's CPU. What cannot run here is named with
-the reason. Before anything is timed every peer's answer is compared with ONNX Runtime's on the CPU.
+the reason. Every peer's answer is compared with ONNX Runtime's on the CPU first; too far from it ends with exit code 1.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime as dt
+import functools
 import json
 import os
 import platform
@@ -78,12 +79,18 @@ def contestants(graph: pynn.Graph, inputs: dict[str, Array]) -> Iterator[tuple[d
         out = {name: np.empty_like(array) for name, array in executable.run(inputs).items()}
         calls["pynn, out="] = lambda: executable.run(inputs, out=out)
         try:
-            floor = stack.enter_context(by_hand.Floor(model))
-        except (ImportError, RuntimeError) as error:
+            floor = by_hand.Floor(model)
+            stack.callback(floor.close)
+        except Exception as error:
             skipped["by hand"] = skipped["by hand, one CUDA graph"] = f"{type(error).__name__}: {error}"
         else:
-            calls["by hand"] = lambda: floor.run(inputs)
-            calls["by hand, one CUDA graph"] = lambda: floor.run_graph(inputs)
+            for name, call in (("by hand", floor.run), ("by hand, one CUDA graph", floor.run_graph)):
+                try:
+                    call(inputs)
+                except Exception as error:
+                    skipped[name] = f"{type(error).__name__}: {error}"
+                else:
+                    calls[name] = functools.partial(call, inputs)
         session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
         calls["ONNX Runtime CPU"] = lambda: dict(zip(names, session.run(names, inputs), strict=True))
@@ -125,9 +132,6 @@ def measure(rounds: int, chosen: Sequence[str]) -> list[dict[str, Any]]:
         graph, inputs = make()
         with contestants(graph, inputs) as (calls, skipped, executable):
             errors = relative_errors(calls)
-            wrong = {name: error for name, error in errors.items() if not error <= ALLOWED[dtype]}
-            if wrong:
-                raise SystemExit(f"{case}: too far from ONNX Runtime on the CPU: {wrong}")
             times = interleaved(calls, rounds)
             records.append(
                 {
@@ -137,6 +141,7 @@ def measure(rounds: int, chosen: Sequence[str]) -> list[dict[str, Any]]:
                     "notes": list(executable.notes),
                     "stats": {key: str(value) for key, value in executable.stats.items()},
                     "skipped": skipped,
+                    "too_far": {name: error for name, error in errors.items() if not error <= ALLOWED[dtype]},
                     "peers": {
                         name: {
                             "median_us": round(statistics.median(values), 2),
@@ -199,6 +204,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for record in records:
         for name, reason in record["skipped"].items():
             print(f"skipped: {record['case']}, {name}: {reason.splitlines()[0]}")
+        for name, error in record["too_far"].items():
+            print(f"TOO FAR from ONNX Runtime on the CPU: {record['case']}, {name}: relative error {error:.2e}")
     folder = options.output or (None if options.quick else HERE.parents[1] / "results")
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -212,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
         (folder / "first_light.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
         print(f"written: {folder / 'first_light.json'}")
-    return 0
+    return 1 if any(record["too_far"] for record in records) else 0
 
 
 if __name__ == "__main__":
