@@ -42,6 +42,7 @@ def compile(  # noqa: A001  (pynn.compile is the name users call)
     tf32: bool | None = None,
     optimization_level: int | None = None,
     workspace_bytes: int | None = None,
+    allow_partition: bool = True,
 ) -> Executable:
     """Compile ``model`` for the best back end; ``run`` the result on numpy arrays by input name.
 
@@ -52,7 +53,7 @@ def compile(  # noqa: A001  (pynn.compile is the name users call)
     Raises ValidationError for bad arguments, ModelError when the model is not valid ONNX, UnsupportedModelError when no
     back end takes it, BackendUnavailableError when there is no back end, OSError when the file cannot be read.
     """
-    wish = check_wish(backend, power_preference, accelerated, device, tensorrt_library)
+    wish = check_wish(backend, power_preference, accelerated, device, tensorrt_library, allow_partition)
     source = load_model(model)
     options = CompileOptions(dict(shapes or {}), device, cuda_graph, optimization_level, workspace_bytes, tf32)
     selection = select(wish)

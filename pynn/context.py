@@ -12,6 +12,7 @@ from typing_extensions import Self
 
 from .aio import ContextLost, Timeline, in_thread
 from .backends.base import CompileOptions, Executable
+from .backends.partition_report import PartitionReport, whole
 from .backends.report import BackendReport
 from .backends.selection import Selection, refusal_message, warn_fallback
 from .builder import Buffer, GraphBuilder
@@ -367,6 +368,8 @@ class MLGraph:
         report = executable.report
         assert report is not None
         self.backend_report: BackendReport = report
+        found = executable.partition
+        self._partition = found or whole(executable.backend, (node.op for node in graph.nodes))
 
     @property
     def executable(self) -> Executable:
@@ -378,6 +381,10 @@ class MLGraph:
     @property
     def stats(self) -> Mapping[str, Any]:
         return self.executable.stats
+
+    def partition_report(self) -> PartitionReport:
+        """Which operators run on which back end, and why the preferred one does not run the rest. Print it."""
+        return self._partition
 
     def destroy(self) -> None:
         """Give the executable back. Idempotent; queued work still completes."""

@@ -14,6 +14,7 @@ from typing_extensions import Self
 from ..converter.model import OnnxModel, TensorSpec
 from ..errors import InputError, InvalidStateError
 from ..types import ALL_TYPES, DataType
+from .partition_report import PartitionReport, whole
 from .report import BackendReport
 from .shapes import Range, ShapeRange, ShapeRules, check_shape
 
@@ -63,6 +64,8 @@ class Executable(ABC):
     """Decisions the user should know of: an assumed batch size, why CUDA graphs are off."""
     report: BackendReport | None = None
     """Why this back end was taken."""
+    partition: PartitionReport | None = None
+    """What was left out for it; ``partition_report`` has an answer in any case."""
 
     def __init__(
         self,
@@ -90,6 +93,10 @@ class Executable(ABC):
     def stats(self) -> Mapping[str, Any]:
         """Times and settings worth knowing, back end by back end."""
         return {}
+
+    def partition_report(self) -> PartitionReport:
+        """Which operators run where, and why the preferred back end does not run the rest. Print it."""
+        return self.partition or whole(self.backend)
 
     def run(self, inputs: Mapping[str, Array], *, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """Run once. ``out`` receives results in the caller's C-contiguous arrays (those it names).
@@ -235,6 +242,11 @@ class Backend(ABC):
     def compile(self, model: OnnxModel, options: CompileOptions) -> Executable:
         """Raises UnsupportedModelError when the library refuses the model, ModelError when it is broken,
         BackendUnavailableError without a candidate."""
+
+    def check(self, model: OnnxModel, options: CompileOptions) -> None:
+        """Raise what ``compile`` would raise for a model that the library refuses, as far as can be told without
+        building it. Quick; takes what it cannot tell."""
+        return
 
     def version(self) -> str:
         """The version of the library that ``compile`` uses; "" when there is none."""

@@ -12,7 +12,7 @@ import importlib.util
 import os
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,17 +24,24 @@ from ..errors import (
     EngineBuildError,
     FallbackWarning,
     NotSupportedError,
+    PynnError,
     UnsupportedModelError,
     ValidationError,
 )
 from ..graph import Graph
 from .base import Backend, CompileOptions, Executable, Probe
+from .partition_report import LeftOut, PartitionReport, whole
 from .report import TITLES, BackendReport
 
 BACKENDS = ("auto", "tensorrt", "onnxruntime")
 POWER_PREFERENCES = ("default", "high-performance", "low-power")
 
 _SAY_SO = "backend='onnxruntime' or accelerated=False says that you want this, and silences the warning"
+_SAY_SO_IN_PART = (
+    "allow_partition=False forbids this (backend='tensorrt' raises then, otherwise ONNX Runtime runs the whole); "
+    "backend='onnxruntime' says that you want no GPU"
+)
+_FILES_ARE_WHOLE = "ONNX files are not partitioned: ONNX Runtime runs the whole; graphs of pynn's builder are"
 _PACKAGE = str(Path(__file__).parent.parent) + os.sep
 
 
@@ -47,6 +54,7 @@ class Wish:
     accelerated: bool = True
     device: int = 0
     tensorrt_library: str | None = None
+    allow_partition: bool = True
 
     @property
     def wants_gpu(self) -> bool:
@@ -54,7 +62,12 @@ class Wish:
 
 
 def check_wish(
-    backend: str | None, power_preference: str, accelerated: bool, device: int, tensorrt_library: object
+    backend: str | None,
+    power_preference: str,
+    accelerated: bool,
+    device: int,
+    tensorrt_library: object,
+    allow_partition: bool = True,
 ) -> Wish:
     """Raises ValidationError naming the argument and what it may be."""
     name = "auto" if backend is None else backend
@@ -65,19 +78,27 @@ def check_wish(
         raise ValidationError(f"power_preference must be one of {known}; got {power_preference!r}")
     if not isinstance(accelerated, bool):
         raise ValidationError(f"accelerated must be True or False, got {accelerated!r}")
+    if not isinstance(allow_partition, bool):
+        raise ValidationError(f"allow_partition must be True or False, got {allow_partition!r}")
     if type(device) is not int or device < 0:
         raise ValidationError(f"device must be the number of a GPU, 0 or more, got {device!r}")
     if tensorrt_library is not None and not isinstance(tensorrt_library, (str, os.PathLike)):
         raise ValidationError(f"tensorrt_library must be a directory, got {tensorrt_library!r}")
     directory = None if tensorrt_library is None else os.fspath(tensorrt_library)
-    return Wish(name, power_preference, accelerated, device, directory)
+    return Wish(name, power_preference, accelerated, device, directory, allow_partition)
 
 
 class Selection:
-    """The back ends a model may go to, best first, and the report of the choice. ``compile`` tries them in order."""
+    """The back ends a model may go to, best first, and the report of the choice. ``compile`` tries them in order.
 
-    def __init__(self, backends: Sequence[Backend], report: BackendReport) -> None:
+    ``partner`` runs what the best back end refuses of a graph; without one, graphs are not partitioned.
+    """
+
+    def __init__(
+        self, backends: Sequence[Backend], report: BackendReport, partner: Callable[[], Backend] | None = None
+    ) -> None:
         self._backends = tuple(backends)
+        self._partner = partner
         self._versions: dict[str, str] = {}
         self.report = report
 
@@ -96,15 +117,23 @@ class Selection:
         return f"running on {report.reason}{advice}. {_SAY_SO}"
 
     def compile(self, source: Graph | OnnxModel, options: CompileOptions) -> Executable:
-        """An executable of the first back end that takes ``source``; its report has the refusals of those before it.
+        """An executable of the first back end that takes ``source``, of the best one and its partner where that takes
+        only a part, or of the next one; its report has the refusals.
 
-        Raises the only back end's own error, or UnsupportedModelError with every refusal.
+        Raises the only back end's own error, naming the operators that it refuses, or UnsupportedModelError with every
+        refusal.
         """
         refused: dict[str, str] = {}
+        partition: PartitionReport | None = None
         for i, backend in enumerate(self._backends):
             try:
                 executable = backend.compile(self._model_for(backend, source), options)
             except (NotSupportedError, EngineBuildError) as error:
+                if i == 0:
+                    whole_of_parts, partition = self._in_parts(source, options, error)
+                    if whole_of_parts is not None:
+                        whole_of_parts.report = self._report_of_parts(whole_of_parts, error)
+                        return whole_of_parts
                 if len(self._backends) == 1:
                     raise
                 refused[backend.name] = str(error)
@@ -118,8 +147,49 @@ class Selection:
                     log=getattr(error, "log", ""),
                 ) from error
             executable.report = self._report_for(backend, refused)
+            executable.partition = partition
             return executable
         raise AssertionError("a selection has at least one back end")
+
+    def _in_parts(
+        self, source: Graph | OnnxModel, options: CompileOptions, error: PynnError
+    ) -> tuple[Executable | None, PartitionReport | None]:
+        """What the best back end refused with ``error``, in parts. Without an executable, what can be said of it.
+
+        Raises ``error`` with the operators' names where nothing else may run them.
+        """
+        from .partition_search import Refusal, partition, refused_operators
+
+        if not isinstance(error, Refusal):
+            return None, None
+        if isinstance(source, OnnxModel):
+            left_out = LeftOut(getattr(error, "op_type", "") or "the model", getattr(error, "node", ""), str(error))
+            return None, whole(self._backends[-1].name, (), [left_out], note=_FILES_ARE_WHOLE)
+        demanded = len(self._backends) == 1
+        if self._partner is None:
+            if demanded and self.best.name == "tensorrt":
+                raise _naming(error, refused_operators(source, self.best, self._model_for, options, error)) from error
+            return None, None
+        partner = self._partner()
+        try:
+            made = partition(
+                source, self.best, partner, self._model_for, options, error, min_work=0 if demanded else None
+            )
+        except (NotSupportedError, EngineBuildError) as more:
+            if demanded:
+                raise _naming(error, (), f"; ONNX Runtime cannot run the rest: {more}") from more
+            return None, None
+        return made.executable, made.report
+
+    def _report_of_parts(self, executable: Executable, error: PynnError) -> BackendReport:
+        report = executable.partition_report()
+        total = sum(part.size for part in report.parts)
+        elsewhere = sum(part.size for part in report.parts if part.backend != self.best.name)
+        reason = f"TensorRT takes this model only in part; ONNX Runtime runs {elsewhere} of {total} operators"
+        refused = {self.best.name: str(error)}
+        return replace(
+            self.report, chosen=executable.backend, reason=reason, fallback=True, refused=refused, partition=report
+        )
 
     def _model_for(self, backend: Backend, source: Graph | OnnxModel) -> OnnxModel:
         if isinstance(source, OnnxModel):
@@ -136,17 +206,29 @@ class Selection:
         return replace(self.report, chosen=backend.name, reason=reason, fallback=True, refused=refused)
 
 
+def _naming(error: PynnError, refused: Sequence[LeftOut], more: str = "") -> PynnError:
+    """The error with the WebNN operators it is about, and what could be done."""
+    names = ", ".join(dict.fromkeys(one.name for one in refused))
+    named = f"TensorRT refuses {names}, and allow_partition=False lets no other back end run them: " if names else ""
+    text, log = f"{named}{error}{more}", getattr(error, "log", "")
+    if isinstance(error, EngineBuildError):
+        return EngineBuildError(text, log=log)
+    return UnsupportedModelError(text, node=getattr(error, "node", ""), op_type=getattr(error, "op_type", ""), log=log)
+
+
 def refusal_message(report: BackendReport) -> str | None:
     """What a user should be warned of after a compile: the model fell back to another back end."""
     if not report.refused:
         return None
+    if report.partition is not None:
+        return f"{report.reason}: {report.partition.warning()}. {_SAY_SO_IN_PART}"
     return ". ".join((report.reason, *(f"{TITLES[n]}: {text}" for n, text in report.refused.items()), _SAY_SO))
 
 
 def select(wish: Wish) -> Selection:
     """Probe in order of preference and keep every verdict. Raises BackendUnavailableError when nothing can be used."""
     if wish.backend == "tensorrt":
-        return _forced(_tensorrt(wish), wish)
+        return _forced(_tensorrt(wish), wish, (lambda: _onnxruntime(wish)) if wish.allow_partition else None)
     if wish.backend == "onnxruntime":
         return _forced(_onnxruntime(wish), wish)
     if not wish.wants_gpu:
@@ -155,7 +237,7 @@ def select(wish: Wish) -> Selection:
     probes = first.probe()
     if any(probe.usable for probe in probes):
         report = _report(wish, "tensorrt", _reason(probes), (*probes, _glance_onnxruntime()))
-        return Selection([first, second], report)
+        return Selection([first, second], report, (lambda: second) if wish.allow_partition else None)
     more = second.probe()
     probes = (*probes, *more)
     if not any(probe.usable for probe in more):
@@ -186,11 +268,11 @@ def _cpu(wish: Wish) -> Selection:
     raise _unavailable("no back end can be used here", probes)
 
 
-def _forced(backend: Backend, wish: Wish) -> Selection:
+def _forced(backend: Backend, wish: Wish, partner: Callable[[], Backend] | None = None) -> Selection:
     probes = backend.probe()
     if not any(probe.usable for probe in probes):
         raise _unavailable(f"backend={wish.backend!r} was asked for, but it cannot be used here", probes)
-    return Selection([backend], _report(wish, wish.backend, _reason(probes), probes))
+    return Selection([backend], _report(wish, wish.backend, _reason(probes), probes), partner)
 
 
 def _tensorrt(wish: Wish) -> Backend:

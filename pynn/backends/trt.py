@@ -20,8 +20,9 @@ from ..errors import (
 from ..native import Library, find_libraries
 from ..native.find import INSTALL_HINT
 from .base import Backend, CompileOptions, Executable, Probe
+from .cuda import Device
 from .engine_file import EngineFile
-from .trt_build import CURRENT_GPU, DEFAULT_CAPABILITIES, build_plan
+from .trt_build import CURRENT_GPU, DEFAULT_CAPABILITIES, build_plan, check_model
 from .trt_executable import TensorRTExecutable, open_engine
 from .trt_probe import BACKEND, Verdict, probe_cache
 
@@ -58,22 +59,29 @@ class TensorRTBackend(Backend):
     def compile(self, model: OnnxModel, options: CompileOptions) -> Executable:
         """Raises UnsupportedModelError (node, op_type, the library's words), EngineBuildError, ValidationError for
         wrong ``shapes``, BackendUnavailableError with every candidate's reason, DeviceOutOfMemoryError."""
-        verdicts = self._verdicts(options.device or self._device)
-        verdict = next((v for v in verdicts if v.probe.usable), None)
-        if verdict is None or verdict.library is None or verdict.device is None:
-            raise BackendUnavailableError(f"TensorRT cannot be used here: {_reasons(verdicts)}")
-        device = verdict.device
+        library, device = self._usable(options)
         with device.current():
-            file = build_plan(
-                model, verdict.library, options, (CURRENT_GPU,), gpu=device.info.name, current=device.current
-            )
+            file = build_plan(model, library, options, (CURRENT_GPU,), gpu=device.info.name, current=device.current)
         file = replace(file, compute_capabilities=(device.info.compute_capability,))
         try:
-            return TensorRTExecutable(file, verdict.library, device, cuda_graph=options.cuda_graph)
+            return TensorRTExecutable(file, library, device, cuda_graph=options.cuda_graph)
         except (ExecutionError, PlanError) as error:
             raise EngineBuildError(
                 f"TensorRT built an engine of the model but cannot make it ready to run: {error}", log=error.log
             ) from error
+
+    def check(self, model: OnnxModel, options: CompileOptions) -> None:
+        """Raises UnsupportedModelError: the parser refuses the model."""
+        library, device = self._usable(options)
+        with device.current():
+            check_model(model, library, options)
+
+    def _usable(self, options: CompileOptions) -> tuple[Library, Device]:
+        verdicts = self._verdicts(options.device or self._device)
+        for verdict in verdicts:
+            if verdict.probe.usable and verdict.library is not None and verdict.device is not None:
+                return verdict.library, verdict.device
+        raise BackendUnavailableError(f"TensorRT cannot be used here: {_reasons(verdicts)}")
 
 
 def _reasons(verdicts: Sequence[Verdict]) -> str:

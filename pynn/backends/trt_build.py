@@ -126,6 +126,13 @@ def _multiplies_float32(model: OnnxModel) -> bool:
     return any(spec.data_type == "float32" for spec in (*model.inputs, *model.outputs))
 
 
+def check_model(model: OnnxModel, library: Library, options: CompileOptions | None = None) -> None:
+    """Parse ``model`` and no more. Raises UnsupportedModelError as ``build_plan`` does; needs no GPU."""
+    shapes = plan_shapes(model, options or CompileOptions())
+    with Logger(library) as logger, Builder(logger) as builder, _parse(builder, model, library) as network:
+        _bind(network, shapes)
+
+
 def _configure(
     config: Config, flavor: Flavor, options: CompileOptions, capabilities: Sequence[int], title: str
 ) -> None:
