@@ -194,7 +194,7 @@ class Session:
                 self._context.set_input_shape(spec.onnx_name, shape)
             self._context.infer_shapes()
             if self._has_cache:
-                self._give_scratch(device)
+                self._give_scratch(device, engine)
             tensors = [(spec, shape, False) for spec, shape in zip(inputs, shapes, strict=True)]
             tensors += [(spec, self._output_shape(spec), True) for spec in outputs]
             memory = Memory(device, tensors)
@@ -221,9 +221,12 @@ class Session:
             for (name, view), (spec, shape, _) in zip(views[len(shapes) :], tensors[len(shapes) :], strict=True)
         )
 
-    def _give_scratch(self, device: Device) -> None:
-        """Activations live in memory of ours, so that TensorRT for RTX allocates nothing in a CUDA graph."""
-        size = self._context.device_memory_size()
+    def _give_scratch(self, device: Device, engine: Engine) -> None:
+        """Activations live in memory of ours, so that TensorRT for RTX allocates nothing in a CUDA graph.
+
+        For dynamic shapes RTX 1.6 answers 0 when asked what these shapes need, and then wants what the engine needs.
+        """
+        size = self._context.device_memory_size() or max(engine.info.device_memory, 0)
         if size:
             scratch = self._resources.enter_context(DeviceMemory(device, size))
             self._context.set_device_memory(scratch.address, size)
