@@ -106,8 +106,8 @@ def _summarize(run: report.Run, judgement: report.Judgement, quiet: bool) -> int
         version = run.about[name].get("version", "")
         print(f"{name} {version}: {len(results)} cases: {parts} ({run.seconds[name]:.1f} s)")
     if not quiet:
-        for result in judgement.unexpected[:200]:
-            print(f"  {result.status} {result.backend} {result.id}: {' '.join(result.reason.split())[:240]}")
+        for line in report.lines_of(judgement.unexpected)[:200]:
+            print(f"  {line}")
     if judgement.expected:
         print(f"  {len(judgement.expected)} not passed, as expected")
     for result in judgement.surprises:

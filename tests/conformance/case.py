@@ -12,7 +12,7 @@ import numpy as np
 from pynn.backends.base import Backend, CompileOptions
 from pynn.builder import GraphBuilder
 from pynn.converter import OnnxModel, backend_passes, to_onnx
-from pynn.errors import NotSupportedError, PynnError
+from pynn.errors import EngineBuildError, NotSupportedError, PynnError
 from pynn.graph import Graph
 from pynn.ops.registry import snake_case
 
@@ -101,7 +101,7 @@ def run_case(case: Case, backend: Backend, version: str) -> Result:
             stage = "run"
             actual = executable.run(feeds)
     except Exception as error:  # every failure of the library under test is this case's result
-        refused = stage == "compile" and isinstance(error, NotSupportedError)
+        refused = stage == "compile" and isinstance(error, (NotSupportedError, EngineBuildError))
         return result("unsupported" if refused else "error", reason=f"{stage}: {describe(error)}")
     worst, reasons = 0.0, []
     for name, spec in case.test["graph"]["expectedOutputs"].items():

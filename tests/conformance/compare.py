@@ -70,5 +70,5 @@ def _ordered(values: Array) -> Array:
 
 def _integer_distance(a: Array, b: Array) -> Array:
     """|a - b| as uint64, exact for every integer type."""
-    high, low = np.maximum(a, b), np.minimum(a, b)
-    return high.astype(np.uint64) - low.astype(np.uint64)
+    high, low = np.atleast_1d(np.maximum(a, b)), np.atleast_1d(np.minimum(a, b))
+    return (high.astype(np.uint64) - low.astype(np.uint64)).reshape(np.shape(a))

@@ -143,7 +143,11 @@ def run(
                         if not worker.about["usable"]:
                             about["stop"] = "; ".join(worker.about["probes"])
                             return
-                    keep(index, Result(**_fields(worker.ask(case, limits.case_seconds))))
+                    result = Result(**_fields(worker.ask(case, limits.case_seconds)))
+                    keep(index, result)
+                    if _may_be_spoilt(result):
+                        worker.close()
+                        worker = None
                 except WorkerDiedError as error:
                     if worker is None:
                         about["stop"] = f"a worker did not start: {error}"
@@ -164,6 +168,11 @@ def run(
         if index not in results:
             keep(index, Result.of(case, backend, "not-run", reason=why))
     return [results[index] for index in range(len(cases))], about
+
+
+def _may_be_spoilt(result: Result) -> bool:
+    """After a failed kernel every later call of the process fails too."""
+    return result.status == "error" and (result.reason.startswith("run:") or "CudaError" in result.reason)
 
 
 def _fields(answer: dict[str, Any]) -> dict[str, Any]:

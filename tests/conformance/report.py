@@ -36,8 +36,10 @@ class Run:
         }
 
     def to_json(self) -> str:
-        results = [r.to_json() for found in self.results.values() for r in found]
-        return json.dumps({"header": self.header(), "results": results}, indent=1) + "\n"
+        """A line for each result, so that two reports can be compared with diff."""
+        lines = [json.dumps(r.to_json(), ensure_ascii=False) for found in self.results.values() for r in found]
+        header = json.dumps(self.header(), indent=1, ensure_ascii=False)
+        return f'{{"header": {header},\n"results": [\n' + ",\n".join(lines) + "\n]}\n"
 
     def to_markdown(self) -> str:
         return "\n".join(["# WebNN conformance", "", *(line for name in self.about for line in self._section(name))])
@@ -84,8 +86,21 @@ def _reasons(results: Sequence[Result]) -> list[str]:
     wrong = [r for r in results if r.status != "passed"]
     if not wrong:
         return []
-    lines = [f"- {r.status}: `{r.id}`: {' '.join(r.reason.split())[:300]}" for r in wrong]
-    return ["### Not passed", "", *lines, ""]
+    return ["### Not passed", "", *(f"- {line}" for line in lines_of(wrong, quote="`")), ""]
+
+
+def lines_of(results: Sequence[Result], quote: str = "") -> list[str]:
+    """A line for each result; cases that were not run for one reason share a line."""
+    lines = [f"{r.status}: {quote}{r.id}{quote}: {_one_line(r.reason)}" for r in results if r.status != "not-run"]
+    reasons: dict[str, int] = {}
+    for r in results:
+        if r.status == "not-run":
+            reasons[r.reason] = reasons.get(r.reason, 0) + 1
+    return lines + [f"not-run: {number} cases: {_one_line(reason)}" for reason, number in reasons.items()]
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:400]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,12 +43,9 @@ def describe(backend: Backend) -> dict[str, Any]:
     """What the report says of a back end: the candidate in use, its version, and every probe's verdict."""
     probes = backend.probe()
     used = next((probe for probe in probes if probe.usable), None)
-    version = str(used.details.get("version", "")) if used else ""
-    if backend.name == "onnxruntime":
-        version = metadata.version("onnxruntime")
     return {
         "usable": used is not None,
-        "version": version,
+        "version": backend.version() if used else "",
         "candidate": used.candidate if used else "",
         "probes": [f"{probe.candidate}: {probe.reason}" for probe in probes],
     }
