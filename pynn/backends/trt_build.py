@@ -50,6 +50,9 @@ TF32_NOTE = (
     "float32 products may be computed in TF32 (10 bits of mantissa, relative error about 3e-4): TensorRT for RTX goes "
     "by NVIDIA_TF32_OVERRIDE; start the process with NVIDIA_TF32_OVERRIDE=0 for float32"
 )
+USER_ALLOCATION = "user_allocation"
+"""Option of an engine that allocates nothing while it runs: only such a one calls its stream capturable, which CUDA graphs
+need. TensorRT for RTX 1.6 crashes in its first run when dynamic shapes are combined with memory given to it."""
 CURRENT_GPU = 0
 """The compute capability that stands for the GPU of this machine."""
 _POLL_SECONDS = 0.05
@@ -88,6 +91,9 @@ def build_plan(
         config = stack.enter_context(Config(builder))
         info = library.info
         _configure(config, info.flavor, options, compute_capabilities, info.title)
+        capturable = info.flavor is Flavor.RTX and all(spec.is_static for spec in shapes.inputs)
+        if capturable:
+            config.set_flag(BuilderFlag.REQUIRE_USER_ALLOCATION)
         start = time.perf_counter()
         network = stack.enter_context(_parse(builder, model, library))
         parsed = time.perf_counter()
@@ -105,7 +111,7 @@ def build_plan(
         outputs=shapes.outputs,
         ranges=shapes.ranges,
         notes=shapes.notes,
-        options={"tf32": tf32, "optimization_level": options.optimization_level},
+        options={"tf32": tf32, USER_ALLOCATION: capturable, "optimization_level": options.optimization_level},
         pynn_version=pynn_version(),
         seconds={"parse": parsed - start, "build": built - parsed},
     )
@@ -138,9 +144,6 @@ def _configure(
 ) -> None:
     """float32 means float32: TF32 is on by default in TensorRT and off here unless asked for."""
     config.set_flag(BuilderFlag.TF32, bool(options.tf32))
-    if flavor is Flavor.RTX:
-        # Only an engine that allocates nothing while it runs calls its stream capturable: CUDA graphs need it.
-        config.set_flag(BuilderFlag.REQUIRE_USER_ALLOCATION)
     if options.optimization_level is not None:
         config.optimization_level = options.optimization_level
     if options.workspace_bytes is not None:

@@ -23,7 +23,7 @@ from .base import Array, Executable
 from .cuda import Device, DeviceMemory, PinnedMemory, Stream
 from .engine_file import EngineFile
 from .shapes import Range
-from .trt_build import TF32_NOTE
+from .trt_build import TF32_NOTE, USER_ALLOCATION
 
 MAPPED_BYTES = 64 * 1024
 """Up to this size the GPU reads and writes pinned host memory itself; above, a copy over the bus is faster."""
@@ -98,6 +98,7 @@ class TensorRTExecutable(Executable):
                 (self._file.inputs, self._file.outputs),
                 shapes,
                 cuda_graph=self._cuda_graph,
+                give_memory=bool(self._file.options.get(USER_ALLOCATION)),
                 runtime_cache=cache if self._info.flavor is Flavor.RTX else None,
             )
         self._sessions[shapes] = session
@@ -180,12 +181,13 @@ class Session:
         shapes: Shapes,
         *,
         cuda_graph: bool,
+        give_memory: bool,
         runtime_cache: bytes | None,
     ) -> None:
         self._resources = ExitStack()
         try:
             self._has_cache = runtime_cache is not None
-            strategy = _USER_MANAGED if self._has_cache else _LIBRARY_DEFAULT
+            strategy = _USER_MANAGED if give_memory else _LIBRARY_DEFAULT
             self._context = self._resources.enter_context(
                 Context(engine, allocation_strategy=strategy, runtime_cache=runtime_cache)
             )
@@ -193,8 +195,8 @@ class Session:
             for spec, shape in zip(inputs, shapes, strict=True):
                 self._context.set_input_shape(spec.onnx_name, shape)
             self._context.infer_shapes()
-            if self._has_cache:
-                self._give_scratch(device, engine)
+            if give_memory:
+                self._give_memory(device)
             tensors = [(spec, shape, False) for spec, shape in zip(inputs, shapes, strict=True)]
             tensors += [(spec, self._output_shape(spec), True) for spec in outputs]
             memory = Memory(device, tensors)
@@ -221,15 +223,12 @@ class Session:
             for (name, view), (spec, shape, _) in zip(views[len(shapes) :], tensors[len(shapes) :], strict=True)
         )
 
-    def _give_scratch(self, device: Device, engine: Engine) -> None:
-        """Activations live in memory of ours, so that TensorRT for RTX allocates nothing in a CUDA graph.
-
-        For dynamic shapes RTX 1.6 answers 0 when asked what these shapes need, and then wants what the engine needs.
-        """
-        size = self._context.device_memory_size() or max(engine.info.device_memory, 0)
+    def _give_memory(self, device: Device) -> None:
+        """Activations live in memory of ours, so that TensorRT for RTX allocates nothing in a CUDA graph."""
+        size = self._context.device_memory_size()
         if size:
-            scratch = self._resources.enter_context(DeviceMemory(device, size))
-            self._context.set_device_memory(scratch.address, size)
+            memory = self._resources.enter_context(DeviceMemory(device, size))
+            self._context.set_device_memory(memory.address, size)
 
     def _output_shape(self, spec: TensorSpec) -> tuple[int, ...]:
         shape = self._context.tensor_shape(spec.onnx_name)

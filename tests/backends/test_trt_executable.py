@@ -267,6 +267,15 @@ def test_stats(fakes: Fakes) -> None:
     assert set(stats["seconds"]) >= {"deserialize", "context"}
 
 
+@pytest.mark.parametrize("given", [True, False])
+def test_memory_is_given_to_engines_built_for_it(fakes: Fakes, given: bool) -> None:
+    options = {"user_allocation": given}
+    with fakes.executable([spec("x", "float32", 2)], [spec("y", "float32", 2)], same, options=options) as executable:
+        assert executable.run({"x": np.ones(2, "f4")})["y"].tolist() == [1, 1]
+        assert bool(executable._last._context.scratch) is given
+    assert fakes.alive == 0
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="fork exists on POSIX only")
 def test_fork(fakes: Fakes) -> None:
     executable = dynamic(fakes)
