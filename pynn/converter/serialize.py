@@ -166,7 +166,5 @@ def _spec_of(info: onnx.ValueInfoProto, where: str) -> TensorSpec:
     if not info.type.HasField("tensor_type"):
         raise ModelError(f"{where}: {info.name!r} is not a tensor; sequences, maps and optionals are not supported")
     tensor = info.type.tensor_type
-    shape = tuple(
-        dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim
-    )
+    shape = tuple(dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim)
     return TensorSpec(info.name, info.name, element_type_name(tensor.elem_type), shape)

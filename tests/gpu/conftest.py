@@ -1,4 +1,4 @@
-"""Values on the GPU are compared in float32: TensorRT for RTX reads this while it is loaded, which collection precedes."""
+"""Values on the GPU are compared in float32: TensorRT for RTX reads this when it is loaded, which comes later."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ def ort_sigmoid(graph: OnnxGraph) -> None:
     """Sigmoid of float32 is an approximation that is good in absolute terms only (1.20 to 1.32): 41 ULP off at -4,
     3000 at -8, and never below 1e-9. WebNN allows 34 ULP.
 
-    Reciprocal(1 + Exp(-x)) instead: at most 3 ULP off down to -88 and 0 below, in 1.4 to 2.1 times the time (10 thousand
-    to a million elements).
+    Reciprocal(1 + Exp(-x)) instead: at most 3 ULP off down to -88 and 0 below, in 1.4 to 2.1 times the time (10
+    thousand to a million elements).
     """
 
     def rule(r: Rewriter, node: OnnxNode) -> Tensor | None:
