@@ -14,6 +14,8 @@ from .case import STATUSES, Result
 from .vectors import Case, cases, method_name, shared_folder
 from .worker import BACKENDS
 
+_SHOWN = 50
+
 
 def _shard(text: str) -> tuple[int, int]:
     index, _, count = text.partition("/")
@@ -106,8 +108,11 @@ def _summarize(run: report.Run, judgement: report.Judgement, quiet: bool) -> int
         version = run.about[name].get("version", "")
         print(f"{name} {version}: {len(results)} cases: {parts} ({run.seconds[name]:.1f} s)")
     if not quiet:
-        for line in report.lines_of(judgement.unexpected)[:200]:
+        lines = report.lines_of(judgement.unexpected)
+        for line in lines[:_SHOWN]:
             print(f"  {line}")
+        if len(lines) > _SHOWN:
+            print(f"  and {len(lines) - _SHOWN} more; --json or --markdown lists them all")
     if judgement.expected:
         print(f"  {len(judgement.expected)} not passed, as expected")
     for result in judgement.surprises:

@@ -48,7 +48,7 @@ def values(dtype: str, shape: tuple[int, ...], seed: int) -> Array:
     near = rng.integers(max(info.min, -(2**33)), min(info.max, 2**33), shape, dtype, endpoint=True)
     ends = rng.choice(np.array([info.min, info.max, 0, 1, info.max - 1], dtype), shape)
     pick = rng.integers(0, 6, shape)
-    return np.where(pick < 2, near, np.where(pick == 2, ends, found))
+    return np.asarray(np.where(pick < 2, near, np.where(pick == 2, ends, found)))
 
 
 def wrap(numbers: list[int], dtype: str) -> Array:
@@ -58,7 +58,8 @@ def wrap(numbers: list[int], dtype: str) -> Array:
 
 def truncated(a: Array, b: Array) -> Array:
     pairs = zip(a.ravel().tolist(), b.ravel().tolist(), strict=True)
-    return wrap([abs(x) // abs(y) * (1 if (x < 0) == (y < 0) else -1) for x, y in pairs], str(a.dtype)).reshape(a.shape)
+    quotients = wrap([abs(x) // abs(y) * (1 if (x < 0) == (y < 0) else -1) for x, y in pairs], str(a.dtype))
+    return np.reshape(quotients, a.shape)
 
 
 BINARY: dict[str, Callable[[Array, Array], Array]] = {
