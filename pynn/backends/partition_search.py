@@ -61,7 +61,7 @@ def partition(
     search.learn(range(len(graph.nodes)), refusal)
     try:
         parts = search.settle(MIN_WORK if min_work is None else min_work)
-        report = search.report(parts, second)
+        report = search.report(parts, second.name)
         if not any(part.preferred for part in parts):
             return Partitioned(None, report)
         with ExitStack() as undo:
@@ -83,9 +83,19 @@ def refused_operators(
     graph: Graph, backend: Backend, lower: Lower, options: CompileOptions, refusal: PynnError
 ) -> tuple[LeftOut, ...]:
     """The operators of ``graph`` that are known to be refused, without building anything."""
-    search = _Search(graph, backend, lower, options)
-    search.learn(range(len(graph.nodes)), refusal, build=False)
+    search = _Search(graph, backend, lower, options, builds=False)
+    search.learn(range(len(graph.nodes)), refusal)
     return search.left_out()
+
+
+def foresee(graph: Graph, first: Backend, second: str, lower: Lower, options: CompileOptions) -> PartitionReport:
+    """What ``partition`` would do, as far as ``first`` can tell without building anything."""
+    search = _Search(graph, first, lower, options, builds=False)
+    error = search.check(range(len(graph.nodes)))
+    if error is None:
+        return whole(first.name, (node.op for node in graph.nodes))
+    search.learn(range(len(graph.nodes)), error)
+    return search.report(search.settle(MIN_WORK), second)
 
 
 def _specs(operands: Mapping[str, Operand]) -> tuple[TensorSpec, ...]:
@@ -98,6 +108,8 @@ class _Search:
     backend: Backend
     lower: Lower
     options: CompileOptions
+    builds: bool = True
+    """Whether parts are built, or only asked for."""
     reasons: dict[int, str] = field(default_factory=dict)
     """Why each refused node is."""
     compiled: dict[Part, Executable] = field(default_factory=dict)
@@ -118,6 +130,8 @@ class _Search:
         return None
 
     def build(self, nodes: Sequence[int]) -> PynnError | None:
+        if not self.builds:
+            return self.check(nodes)
         part = Part(True, tuple(nodes))
         if part in self.compiled:
             return None
@@ -128,7 +142,7 @@ class _Search:
             return error
         return None
 
-    def learn(self, nodes: Sequence[int], error: PynnError, *, build: bool = True) -> bool:
+    def learn(self, nodes: Sequence[int], error: PynnError) -> bool:
         """Note at least one of ``nodes`` that is refused, and why. False when that would take too much building."""
         if isinstance(error, UnsupportedModelError) and not self.surveyed and self._survey():
             return True
@@ -138,7 +152,7 @@ class _Search:
             return True
         if self.check(nodes) is not None:
             culprit, why = self._halve(nodes, self.check, error)
-        elif build and self.searches < MAX_SEARCHES:
+        elif self.builds and self.searches < MAX_SEARCHES:
             self.searches += 1
             culprit, why = self._halve(nodes, self.build, error)
         else:
@@ -218,19 +232,19 @@ class _Search:
         nodes = self.graph.nodes
         return tuple(LeftOut(nodes[i].op, nodes[i].label, self.reasons[i]) for i in sorted(self.reasons))
 
-    def report(self, parts: Sequence[Part], second: Backend) -> PartitionReport:
+    def report(self, parts: Sequence[Part], second: str) -> PartitionReport:
         nodes = self.graph.nodes
         elsewhere = sum(len(part.nodes) for part in parts if not part.preferred)
         kept_off = elsewhere - len(self.reasons)
         if not any(part.preferred for part in parts):
-            return whole(second.name, (node.op for node in nodes), self.left_out(), kept_off)
+            return whole(second, (node.op for node in nodes), self.left_out(), kept_off)
         summaries = []
         for part in parts:
             members = set(part.nodes)
             entering = [x for x in self.cut(part).graph.inputs.values() if id(x) in self.net.maker]
             summaries.append(
                 PartSummary(
-                    (self.backend if part.preferred else second).name,
+                    self.backend.name if part.preferred else second,
                     dict(Counter(nodes[i].op for i in sorted(members))),
                     sum(map(size_of, entering)),
                 )

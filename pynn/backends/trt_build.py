@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -34,6 +34,7 @@ from ..native import (
     MemoryPool,
     Network,
     Parser,
+    ParserError,
     Profile,
     ProfileSelector,
     Progress,
@@ -137,6 +138,31 @@ def check_model(model: OnnxModel, library: Library, options: CompileOptions | No
     shapes = plan_shapes(model, options or CompileOptions())
     with Logger(library) as logger, Builder(logger) as builder, _parse(builder, model, library) as network:
         _bind(network, shapes)
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """What a parser says of a model: whether it takes the whole, the nodes in parts that it takes, and its errors."""
+
+    whole: bool
+    nodes: frozenset[int]
+    errors: tuple[ParserError, ...]
+
+
+def supported_nodes(model: OnnxModel, library: Library) -> Support:
+    """Ask the parser. It may stop at the first error, so the nodes after it are not all looked at; needs no GPU.
+
+    Raises UnsupportedModelError when it cannot read the model.
+    """
+    path = None if model.path is None else str(model.path)
+    with (
+        Logger(library) as logger,
+        Builder(logger) as builder,
+        Network(builder) as network,
+        _parser(network, library) as parser,
+    ):
+        supported, parts = parser.supports_model(model.to_bytes(), path)
+        return Support(supported, frozenset(i for _, nodes in parts for i in nodes), parser.errors)
 
 
 def _configure(

@@ -38,9 +38,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace, console: Console) -> int:
-    path, colon, function = options.source.rpartition(":")
-    if colon and function.isidentifier() and not Path(options.source).exists():
-        model = convert_graph(call_function(path, function), options.backend)
+    named = named_function(options.source)
+    if named is not None:
+        model = convert_graph(call_function(*named), options.backend)
     elif options.backend:
         raise ValidationError("--for rewrites WebNN graphs; an ONNX file is compiled as it is")
     else:
@@ -66,6 +66,12 @@ def execute(options: argparse.Namespace, console: Console) -> int:
         }
     )
     return 0
+
+
+def named_function(source: str) -> tuple[str, str] | None:
+    """The module and the function that SOURCE names; None when it names a file."""
+    module, colon, function = source.rpartition(":")
+    return (module, function) if colon and function.isidentifier() and not Path(source).exists() else None
 
 
 def call_function(module: str, function: str) -> Graph | OnnxModel:
