@@ -78,6 +78,13 @@ class MLContext:
         """A builder of one graph for this context. Raises InvalidStateError when the context is lost."""
         return MLGraphBuilder(self)
 
+    def compile(self, graph: Graph) -> MLGraph:
+        """Compile a Graph of ``GraphBuilder.finish`` for this context; ``MLGraphBuilder.build`` in two steps.
+
+        Raises InvalidStateError when the context is lost, OperationError when compiling fails.
+        """
+        return self._adopt(graph, self._compile(graph))
+
     def compute(
         self, graph: MLGraph, inputs: Mapping[str, Array], *, out: Mapping[str, Array] | None = None
     ) -> dict[str, Array]:

@@ -21,8 +21,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("ops",),
     ("builder", "converter", "native"),
     ("backends",),
-    ("aio", "limits", "tensor", "context", "ml", "compilation", "compat"),
+    ("aio", "limits", "tensor", "context", "ml", "compilation"),
     ("", "cli", "__main__"),
+    ("compat",),
 )
 """By first part of a module's name inside pynn; "" is ``pynn`` itself. Arrows stay or go up this list."""
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

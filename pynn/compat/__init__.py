@@ -1,0 +1,1 @@
+"""Faces of other packages over pynn. Nothing in pynn imports from here."""

@@ -1,0 +1,185 @@
+"""The data of constants beside a graph file: a blob with a manifest, or a safetensors file. Reading and writing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...types import DataType
+from .errors import GraphFileError
+from .graph_file import Bytes, Constant, GraphFile, WeightsRef, described
+from .text import sanitized
+
+MAGIC = b"WGWT"
+MANIFEST_FORMAT = "wg-weights-manifest"
+_SAFE_TYPES = {
+    "float32": "F32", "float16": "F16", "int32": "I32", "uint32": "U32", "int64": "I64", "uint64": "U64", "int8": "I8",
+    "uint8": "U8",
+}  # fmt: skip
+_SUFFIXES = (".safetensors", ".safetensor")
+
+Lookup = Callable[[str, Constant], Bytes]
+
+
+def resolve(
+    file: GraphFile, path: Path, manifest: str | os.PathLike[str] | None, weights: str | os.PathLike[str] | None
+) -> None:
+    """Give every constant of ``file`` its data, from files named or found beside ``path``.
+
+    Raises GraphFileError for a missing or damaged file or entry.
+    """
+    wanted = {name: c for name, c in file.constants.items() if isinstance(c.init, WeightsRef)}
+    if not wanted:
+        return
+    blob = _find(path, weights, "weights", ("model.safetensors", ".safetensors", ".weights", "model.weights"))
+    if blob.suffix.lower() in _SUFFIXES:
+        look = _safetensors(blob)
+    else:
+        look = _manifest(_find(path, manifest, "manifest", ("manifest.json", ".manifest.json")), blob)
+    for name, constant in wanted.items():
+        constant.init = look(name, constant)
+
+
+def _find(path: Path, given: str | os.PathLike[str] | None, what: str, names: Iterable[str]) -> Path:
+    """The file that was named (relative to the graph's folder), else the first there is."""
+    if given is not None:
+        found = path.parent / given
+        if not found.is_file() and Path(given).is_file():
+            found = Path(given)
+        if not found.is_file():
+            raise GraphFileError(f"{path.name}: the {what} file {found} does not exist")
+        return found
+    candidates = [path.with_name(path.stem + n if n.startswith(".") else n) for n in names]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise GraphFileError(
+        f"{path.name} refers to weights, but beside it is no {what} file ({', '.join(c.name for c in candidates)}); "
+        f"give {what}_path"
+    )
+
+
+def _pick(entries: Mapping[str, Any], name: str, key: str, source: Path) -> Any:
+    """The entry ``key``; exporters' names may have been made identifiers in the graph."""
+    if key in entries:
+        return entries[key]
+    alike = [entry for entry in entries if sanitized(entry) == sanitized(key)]
+    if len(alike) > 1:
+        raise GraphFileError(f"constant {name!r}: {key!r} may be any of {', '.join(alike)} in {source.name}")
+    if not alike:
+        raise GraphFileError(f"constant {name!r}: {source.name} has no tensor {key!r}")
+    return entries[alike[0]]
+
+
+def _manifest(source: Path, blob: Path) -> Lookup:
+    try:
+        manifest = json.loads(source.read_text(encoding="utf-8"))
+        entries = manifest["tensors"]
+        if not isinstance(entries, dict):
+            raise TypeError("tensors is no object")
+    except (ValueError, TypeError, KeyError) as error:
+        raise GraphFileError(f"{source.name} is no weights manifest: {type(error).__name__}: {error}") from error
+    if manifest.get("endianness", "little") != "little":
+        raise GraphFileError(f"{source.name}: weights are {manifest['endianness']}-endian; only little is known")
+    data: Bytes = np.memmap(blob, np.uint8, "r") if blob.stat().st_size else np.zeros(0, np.uint8)
+
+    def look(name: str, constant: Constant) -> Bytes:
+        assert isinstance(constant.init, WeightsRef)
+        entry = _pick(entries, name, constant.init.key, source)
+        try:
+            start, length = int(entry["byteOffset"]), int(entry["byteLength"])
+            declared = {key: entry[key] for key in ("dataType", "shape") if key in entry}
+        except (ValueError, TypeError, KeyError) as error:
+            raise GraphFileError(f"{source.name}: tensor {constant.init.key!r}: {error!r}") from error
+        graph_has = described(constant.descriptor)
+        if declared != {key: graph_has[key] for key in declared}:
+            raise GraphFileError(f"constant {name!r} is {graph_has} in the graph, {declared} in {source.name}")
+        if start < 0 or length < 0 or start + length > data.size:
+            raise GraphFileError(
+                f"constant {name!r}: bytes {start}..{start + length} of {blob.name}, which has {data.size}; truncated?"
+            )
+        return data[start : start + length]
+
+    return look
+
+
+def _safetensors(source: Path) -> Lookup:
+    library = _library()
+    try:
+        entries = dict(library.deserialize(source.read_bytes()))
+    except library.SafetensorError as error:
+        raise GraphFileError(f"{source.name} is no safetensors file, or truncated: {error}") from error
+
+    def look(name: str, constant: Constant) -> Bytes:
+        assert isinstance(constant.init, WeightsRef)
+        descriptor = constant.descriptor
+        entry = _pick(entries, name, constant.init.key, source)
+        data = np.frombuffer(entry["data"], np.uint8)
+        if tuple(entry["shape"]) != descriptor.shape:
+            raise GraphFileError(
+                f"constant {name!r} has shape {list(descriptor.shape)} in the graph, {entry['shape']} in {source.name}"
+            )
+        if entry["dtype"] == "BF16" and descriptor.data_type is DataType.FLOAT32:
+            wide = data.view("<u2").astype("<u4") << 16  # bfloat16 is the upper half of float32
+            return wide.view(np.uint8)
+        if entry["dtype"] != _SAFE_TYPES.get(descriptor.data_type.value):
+            raise GraphFileError(
+                f"constant {name!r} is {descriptor.data_type} in the graph, {entry['dtype']} in {source.name}"
+            )
+        return data
+
+    return look
+
+
+def _library() -> Any:
+    try:
+        import safetensors
+    except ImportError as error:
+        raise GraphFileError("safetensors files need the package safetensors: pip install safetensors") from error
+    return safetensors
+
+
+# -- writing
+
+
+def write(file: GraphFile, path: Path, kind: str) -> list[Path]:
+    """Move all constants' data into files beside ``path`` and leave references. Returns the files written."""
+    data = {name: c.init for name, c in file.constants.items() if isinstance(c.init, np.ndarray)}
+    written = _write_safetensors(file, path, data) if kind == "safetensors" else _write_manifest(file, path, data)
+    for name in data:
+        file.constants[name].init = WeightsRef(name)
+    return written
+
+
+def _write_manifest(file: GraphFile, path: Path, data: Mapping[str, Bytes]) -> list[Path]:
+    blob, manifest = path.with_suffix(".weights"), path.with_name(path.stem + ".manifest.json")
+    entries: dict[str, Any] = {}
+    with blob.open("wb") as out:
+        out.write(MAGIC + (1).to_bytes(4, "little"))
+        for name, content in data.items():
+            place = {"byteOffset": out.tell(), "byteLength": content.size, "layout": None}
+            entries[name] = described(file.constants[name].descriptor) | place
+            out.write(content.data)
+    record = {"format": MANIFEST_FORMAT, "version": 1, "endianness": "little", "tensors": entries}
+    manifest.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return [blob, manifest]
+
+
+def _write_safetensors(file: GraphFile, path: Path, data: Mapping[str, Bytes]) -> list[Path]:
+    tensors: dict[str, dict[str, Any]] = {}
+    for name, content in data.items():
+        descriptor = file.constants[name].descriptor
+        if descriptor.data_type.value not in _SAFE_TYPES:
+            raise GraphFileError(
+                f"constant {name!r}: safetensors files cannot hold {descriptor.data_type}; save with weights='manifest'"
+            )
+        names = descriptor.data_type.value
+        tensors[name] = {"dtype": names, "shape": list(descriptor.shape), "data": content.tobytes()}
+    target = path.with_suffix(".safetensors")
+    _library().serialize_file(tensors, str(target))
+    return [target]
