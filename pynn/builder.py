@@ -5,6 +5,7 @@ Spec: https://www.w3.org/TR/webnn/#api-mlgraphbuilder.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
@@ -70,18 +71,22 @@ class GraphBuilder(AllOperators):
     def constant(self, descriptor: OperandDescriptor | Mapping[str, Any], buffer: Buffer, /) -> Operand: ...
 
     def constant(self, first: Any, second: Any = None, /) -> Operand:
-        """A constant operand, in one of three forms; the data is copied.
+        """A constant operand, in one of three forms.
 
         ``constant(array)``: shape and data type of a numpy array. ``constant(data_type, number)``: a scalar, converted
         by the spec's cast rule (saturating, NaN to 0 for integers). ``constant(descriptor, buffer)``: raw bytes, a
         uint8 array or an array of the descriptor's data type, of exactly its byte length.
+
+        The data is copied, unless no code in this process can write to it: ``bytes``, a file mapped read-only
+        (``numpy.memmap(..., mode="r")``, ``numpy.load(..., mmap_mode="r")``), and C-contiguous arrays over either are
+        taken as they are. The mapped file must stay as it is while the graph or anything made of it is in use.
 
         Raises ValidationError for an unknown data type, a wrong byte length or element type
         (https://www.w3.org/TR/webnn/#api-mlgraphbuilder-constant), InvalidStateError after ``finish``.
         """
         self._check_can_build()
         if isinstance(first, (np.ndarray, np.generic)) and second is None:
-            array = np.array(first, order="C")
+            array = _kept(np.asarray(first))
             data_type = _data_type_of(array)
             shape = check_shape(array.shape, what="constant: shape")
         elif isinstance(first, str):
@@ -93,7 +98,8 @@ class GraphBuilder(AllOperators):
             if isinstance(first, Mapping):
                 first = _descriptor_from_mapping("constant", first)
             first = _descriptor("constant", first.shape, first.data_type)
-            array, data_type, shape = array_from_buffer("constant", first, second), first.data_type, first.shape
+            array = _kept(array_over_buffer("constant", first, second))
+            data_type, shape = first.data_type, first.shape
         else:
             raise ValidationError(
                 f"constant: expected an array, (data type, number) or (descriptor, buffer), got {first!r}",
@@ -149,8 +155,26 @@ def _data_type_of(array: np.ndarray[Any, Any]) -> DataType:
         ) from None
 
 
-def array_from_buffer(where: str, descriptor: OperandDescriptor, buffer: object) -> np.ndarray[Any, Any]:
-    """A fresh C-contiguous array of ``descriptor`` from ``buffer``, by the spec's buffer rule."""
+def _kept(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """``array`` in C order and native byte order, over the same memory if nobody can write to it, else a copy."""
+    if array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative and _is_immutable(array):
+        return array.view(np.ndarray)
+    return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
+
+
+def _is_immutable(array: np.ndarray[Any, Any]) -> bool:
+    """Whether the memory is that of ``bytes`` or of a file mapped read-only.
+
+    The array's own flag proves nothing: other views may be writable, and its owner may set it again.
+    """
+    owner: object = array
+    while isinstance(owner, (np.ndarray, memoryview)):
+        owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
+    return type(owner) is bytes or (isinstance(owner, mmap.mmap) and memoryview(owner).readonly)
+
+
+def array_over_buffer(where: str, descriptor: OperandDescriptor, buffer: object) -> np.ndarray[Any, Any]:
+    """A C-contiguous array of ``descriptor``, by the spec's buffer rule; over the memory of ``buffer`` if possible."""
     dtype = descriptor.data_type.numpy
     if isinstance(buffer, np.ndarray):
         source = np.ascontiguousarray(buffer)
@@ -166,5 +190,5 @@ def array_from_buffer(where: str, descriptor: OperandDescriptor, buffer: object)
         raise ValidationError(
             f"{where}: {source.nbytes} bytes given, but {descriptor.data_type}{list(descriptor.shape)} takes {wanted}"
         )
-    array: np.ndarray[Any, Any] = source.reshape(-1).view(dtype).reshape(descriptor.shape).copy()
+    array: np.ndarray[Any, Any] = source.reshape(-1).view(dtype).reshape(descriptor.shape)
     return array

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from typing_extensions import Self
 
-from .builder import array_from_buffer
+from .builder import array_over_buffer
 from .errors import UnknownError, ValidationError
 from .types import DataType, OperandDescriptor, Shape, check_shape
 
@@ -153,7 +153,7 @@ def fill(where: str, target: Array, descriptor: OperandDescriptor, source: objec
     if type(source) is np.ndarray and source.dtype == target.dtype and source.shape == target.shape:
         np.copyto(target, source)
     else:
-        np.copyto(target, array_from_buffer(where, descriptor, source))
+        np.copyto(target, array_over_buffer(where, descriptor, source))
 
 
 def copy_out(where: str, source: Array, descriptor: OperandDescriptor, target: object) -> None:

@@ -129,6 +129,8 @@ def cast_number(value: float, data_type: DataType) -> np.generic:
             wide = float(value)
         except OverflowError:
             wide = math.inf if value > 0 else -math.inf
+        if abs(wide) <= 65504:
+            return scalar(wide)
         with np.errstate(over="ignore"):
             return scalar(wide)
     if data_type.bits < 8:

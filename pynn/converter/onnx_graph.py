@@ -96,7 +96,7 @@ class GraphEmitter:
     def __init__(self, graph: OnnxGraph) -> None:
         self.graph = graph
         self._tensors: dict[int, Tensor] = {}
-        self._shared: dict[tuple[str, Shape, bytes], Tensor] = {}
+        self._shared: dict[tuple[np.dtype[Any], Shape, bytes], Tensor] = {}
         self._folded: dict[tuple[str, str, Shape], Tensor] = {}
         self._base = ""
         self._origin = ""
@@ -196,15 +196,14 @@ class GraphEmitter:
 
     def constant(self, value: np.ndarray[Any, Any]) -> Tensor:
         array = np.asarray(value)
-        small = array.nbytes <= 64
-        key = (array.dtype.name, array.shape, array.tobytes()) if small else ("", (), b"")
-        if small and key in self._shared:
+        key = (array.dtype, array.shape, array.tobytes()) if array.nbytes <= 64 else None
+        if key in self._shared:
             return self._shared[key]
         name = self.graph.fresh(f"constant_{len(self.graph.initializers)}")
         tensor = Tensor(name, array.dtype.name, array.shape)
         self.graph.values[name] = tensor
         self.graph.initializers[name] = array
-        if small:
+        if key is not None:
             self._shared[key] = tensor
         return tensor
 

@@ -21,7 +21,7 @@ _UNPRINTABLE = {c: f"\\x{c:02x}" for c in (*range(0x20), 0x7F)} | _BIDI
 
 def sanitize(text: str) -> str:
     """Escape control and bidirectional-override characters, so that a label cannot disturb a message or a log."""
-    return text.translate(_UNPRINTABLE)
+    return text if text.isprintable() else text.translate(_UNPRINTABLE)
 
 
 def _describe(value: object) -> str:

@@ -58,24 +58,49 @@ class PassRecord:
 def run_passes(graph: OnnxGraph, passes: Iterable[Pass]) -> tuple[PassRecord, ...]:
     """Run the passes in order on ``graph``, in place; one record for each that changed a node."""
     records = []
+    before = {id(node): _Snapshot(node) for node in graph.nodes}
     for one in passes:
-        before = {id(node): (node, _signature(node)) for node in graph.nodes}
         one.run(graph)
-        after = {id(node): node for node in graph.nodes}
+        after: dict[int, _Snapshot] = {}
+        new: list[OnnxNode] = []
+        for node in graph.nodes:
+            known = before.get(id(node))
+            if known is None or not known.holds():
+                known = _Snapshot(node)
+                new.append(node)
+            after[id(node)] = known
         changed: dict[str, tuple[Counter[str], Counter[str]]] = {}
-        for key, (node, signature) in before.items():
-            if key not in after or _signature(node) != signature:
-                changed.setdefault(node.origin, (Counter(), Counter()))[0][signature[0]] += 1
-        for key, node in after.items():
-            if key not in before or _signature(node) != before[key][1]:
-                changed.setdefault(node.origin, (Counter(), Counter()))[1][node.op_type] += 1
+        for key, gone in before.items():
+            if after.get(key) is not gone:
+                changed.setdefault(gone.origin, (Counter(), Counter()))[0][gone.op_type] += 1
+        for node in new:
+            changed.setdefault(node.origin, (Counter(), Counter()))[1][node.op_type] += 1
         if changed:
             records.append(PassRecord(one.name, changed))
+        before = after
     return tuple(records)
 
 
-def _signature(node: OnnxNode) -> tuple[str, tuple[str, ...], tuple[str, ...], str]:
-    return node.op_type, tuple(node.inputs), tuple(node.outputs), str(node.attributes)
+class _Snapshot:
+    """A node as it was between two passes. Keeps the node, so that no other one gets its ``id``."""
+
+    __slots__ = ("attributes", "inputs", "node", "op_type", "origin", "outputs")
+
+    def __init__(self, node: OnnxNode) -> None:
+        self.node = node
+        self.op_type, self.origin = node.op_type, node.origin
+        self.inputs, self.outputs = node.inputs.copy(), node.outputs.copy()
+        self.attributes = node.attributes.copy()
+
+    def holds(self) -> bool:
+        """Whether the node is still as it was."""
+        node = self.node
+        return (
+            node.inputs == self.inputs
+            and node.outputs == self.outputs
+            and node.op_type == self.op_type
+            and node.attributes == self.attributes
+        )
 
 
 class Rewriter(GraphEmitter):
