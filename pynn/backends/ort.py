@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..converter.model import OnnxModel, TensorSpec, numpy_dtype
+from ..converter.model import OnnxModel, TensorSpec, numpy_dtype, onnx_memory
 from ..errors import (
     BackendUnavailableError,
     DeviceOutOfMemoryError,
@@ -196,9 +196,9 @@ def _weight(ort: Any, array: Array) -> Any:
     array = np.ascontiguousarray(array)
     if array.dtype.kind in "biufcOU" and array.dtype.name not in _FOREIGN_TYPES:
         return ort.OrtValue.ortvalue_from_numpy(array)
-    from ..converter.serialize import element_type, pack_4bit
+    from ..converter.serialize import element_type
 
-    packed = pack_4bit(array)
+    packed = onnx_memory(array)
     if packed is not array:  # the shape counts elements, the memory holds two to a byte
         memory = np.zeros(array.shape, dtype=np.uint8)
         memory.reshape(-1)[: packed.size] = packed

@@ -9,11 +9,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import numpy as np
-
-from ..converter.model import OnnxModel, TensorSpec
+from ..converter.model import OnnxModel, TensorSpec, onnx_memory
 from ..errors import (
     BuildCancelledError,
     EngineBuildError,
@@ -201,7 +199,7 @@ def _parse(builder: Builder, model: OnnxModel, library: Library) -> Network:
             with _parser(network, library) as parser:
                 parser.load_model(model.proto)
                 for name, array in model.weights.items():
-                    parser.load_initializer(name, _raw(array))
+                    parser.load_initializer(name, onnx_memory(array))
                 parser.parse_loaded()
             return network
         except FeatureNotSupportedError:
@@ -230,16 +228,6 @@ def _parser(network: Network, library: Library) -> Parser:
             "file of its own",
             log=error.log,
         ) from None
-
-
-def _raw(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The bytes ONNX means: contiguous, and two to a byte for 4-bit types (the low half first)."""
-    if array.dtype.name in ("int4", "uint4"):
-        nibbles = array.reshape(-1).view(np.uint8) & 0xF
-        nibbles = np.append(nibbles, np.uint8(0)) if nibbles.size % 2 else nibbles
-        packed: np.ndarray[Any, Any] = nibbles[0::2] | (nibbles[1::2] << 4)
-        return packed
-    return np.ascontiguousarray(array)
 
 
 def _bind(network: Network, shapes: BuildShapes) -> BuildShapes:

@@ -21,6 +21,16 @@ WEIGHTS_LOCATION = "pynn-weights"
 """External-data location of initializers that live in ``OnnxModel.weights``, not in a file."""
 
 
+def onnx_memory(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """``array`` as ONNX lays it out: contiguous, and 4-bit types two to a byte, the first in the low half."""
+    if array.dtype.name not in ("int4", "uint4"):
+        return np.ascontiguousarray(array)
+    nibbles = np.ascontiguousarray(array).reshape(-1).view(np.uint8) & 0xF
+    packed: np.ndarray[Any, Any] = nibbles[0::2].copy()
+    packed[: nibbles.size // 2] |= nibbles[1::2] << 4
+    return packed
+
+
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """One input or output of a model.

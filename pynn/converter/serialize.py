@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto
 
 from ..errors import ModelError
-from .model import WEIGHTS_LOCATION, OnnxModel, TensorSpec
+from .model import WEIGHTS_LOCATION, OnnxModel, TensorSpec, onnx_memory
 from .onnx_graph import IR_VERSION, OPSET, OnnxGraph
 
 PROTOBUF_LIMIT = 2**31 - 2**20
@@ -34,16 +34,6 @@ def element_type(data_type: str) -> int:
 def element_type_name(number: int) -> str:
     """The name of a TensorProto.DataType number: "float32", "bfloat16", "float8e4m3fn", ..."""
     return _NAMES.get(number, f"unknown type {number}")
-
-
-def pack_4bit(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The bytes ONNX means by a 4-bit array: two elements to a byte, the first in the low half. Others as they are."""
-    if array.dtype.name not in ("int4", "uint4"):
-        return array
-    nibbles = np.ascontiguousarray(array).reshape(-1).view(np.uint8) & 0xF
-    low, high = nibbles[0::2], nibbles[1::2]
-    low[: high.size] |= high << 4
-    return low
 
 
 def to_model(graph: OnnxGraph) -> OnnxModel:
@@ -129,13 +119,13 @@ def write_model(model: OnnxModel, path: Path) -> Path:
         for tensor in proto.graph.initializer:
             if tensor.name not in model.weights:
                 continue
-            array = pack_4bit(model.weights[tensor.name])
+            array = onnx_memory(model.weights[tensor.name])
             file.write(b"\0" * (-file.tell() % 4096))
             entries = {"location": data.name, "offset": str(file.tell()), "length": str(array.nbytes)}
             del tensor.external_data[:]
             for key, value in entries.items():
                 tensor.external_data.add(key=key, value=value)
-            file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+            file.write(array.reshape(-1).view(np.uint8).data)
     path.write_bytes(proto.SerializeToString())
     return path
 

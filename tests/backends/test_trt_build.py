@@ -15,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from pynn.backends.base import CompileOptions
 from pynn.backends.engine_file import EngineFile
 from pynn.backends.trt import load_engine, open_library
-from pynn.backends.trt_build import _raw, build_plan
-from pynn.converter.model import OnnxModel
+from pynn.backends.trt_build import build_plan
+from pynn.converter.model import OnnxModel, onnx_memory
 from pynn.errors import (
     BuildCancelledError,
     EngineBuildError,
@@ -193,7 +193,7 @@ def test_options_reach_the_library(newest_library: Library) -> None:
 
 def test_four_bit_weights_are_packed_low_half_first() -> None:
     array = np.array([1, -2, 7], ml_dtypes.int4)
-    assert _raw(array).tobytes() == numpy_helper.from_array(array).raw_data == bytes([0xE1, 0x07])
+    assert onnx_memory(array).tobytes() == numpy_helper.from_array(array).raw_data == bytes([0xE1, 0x07])
 
 
 def test_library_without_parser_says_so(newest_folder: Path, tmp_path: Path) -> None:
