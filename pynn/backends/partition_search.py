@@ -1,8 +1,9 @@
 """What a library refuses of a graph, found by asking it; the rest compiled for it in parts, and what it refuses beside.
 
-Asking is cheap (a parse), building is not. First each operator is asked for alone; what is still refused in its part
-afterwards is named by the library's error, or found by halving: the last operator of the shortest beginning of the part
-that is refused. Both are bounded; a part that stays refused goes to the other back end as a whole.
+Asking is cheap (a parse), building is not. First each operator is asked for alone. What is still refused in its part
+afterwards is named by the library's error; or the error's text mentions one operator, which is believed if it is refused
+alone or the rest is taken without it; or it is found by halving: the last operator of the shortest beginning of the part
+that is refused. All is bounded; a part that stays refused goes to the other back end as a whole.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..converter.model import OnnxModel, TensorSpec
+from ..converter.onnx_graph import base_names
 from ..errors import EngineBuildError, PynnError, UnsupportedModelError
 from ..graph import Graph, Node, Operand
 from .base import Backend, CompileOptions, Executable
@@ -146,17 +148,23 @@ class _Search:
         """Note at least one of ``nodes`` that is refused, and why. False when that would take too much building."""
         if isinstance(error, UnsupportedModelError) and not self.surveyed and self._survey():
             return True
-        named = self._named(nodes, error)
+        ordered = sorted(nodes)
+        named = self._named(ordered, error)
         if named is not None:
             self.reasons[named] = str(error)
             return True
-        if self.check(nodes) is not None:
-            culprit, why = self._halve(nodes, self.check, error)
-        elif self.builds and self.searches < MAX_SEARCHES:
+        ask = self.build if self.builds and self.check(ordered) is None else self.check
+        guess = self._guess(ordered, error)
+        if guess is not None:
+            alone = ask([guess])
+            if alone is not None or ask([i for i in ordered if i != guess]) is None:
+                self.reasons[guess] = str(alone or error)
+                return True
+        if ask == self.build:
+            if self.searches == MAX_SEARCHES:
+                return False
             self.searches += 1
-            culprit, why = self._halve(nodes, self.build, error)
-        else:
-            return False
+        culprit, why = self._halve(ordered, ask, error)
         self.reasons[culprit] = str(why)
         return True
 
@@ -173,24 +181,27 @@ class _Search:
                 self.reasons[i] = str(verdict)
         return bool(self.reasons)
 
-    def _named(self, nodes: Sequence[int], error: PynnError) -> int | None:
-        """The only one of ``nodes`` that the error speaks of."""
-        ordered = sorted(nodes)
-        bases = Net(cut_out(self.net, ordered).graph).bases
-        at = dict(zip(bases, ordered, strict=True))
+    def _bases(self, ordered: Sequence[int]) -> dict[str, int]:
+        return dict(zip(base_names(cut_out(self.net, ordered).graph), ordered, strict=True))
+
+    def _named(self, ordered: Sequence[int], error: PynnError) -> int | None:
+        """The node that the error is about, by its own word."""
+        at = self._bases(ordered)
         name = getattr(error, "node", "")
-        while name:
-            if name in at:
-                return at[name]
+        while name and name not in at:
             name = name.rpartition("/")[0]
-        text = str(error)
-        found = {i for base, i in at.items() if re.search(rf"(?<!\w){re.escape(base)}/", text)}
-        return found.pop() if len(found) == 1 else None
+        return at.get(name)
+
+    def _guess(self, ordered: Sequence[int], error: PynnError) -> int | None:
+        """The only node that the error's text mentions; it need not be the one at fault."""
+        text, at = str(error), self._bases(ordered)
+        found = [i for base, i in at.items() if re.search(rf"(?<!\w){re.escape(base)}/", text)]
+        return found[0] if len(found) == 1 else None
 
     def _halve(
-        self, nodes: Sequence[int], ask: Callable[[Sequence[int]], PynnError | None], error: PynnError
+        self, ordered: Sequence[int], ask: Callable[[Sequence[int]], PynnError | None], error: PynnError
     ) -> tuple[int, PynnError]:
-        ordered = sorted(nodes)
+        """The last node of the shortest refused beginning, and the refusal."""
         taken, refused = 0, len(ordered)
         while refused - taken > 1:
             middle = (taken + refused) // 2

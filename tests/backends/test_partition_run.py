@@ -23,7 +23,18 @@ from pynn.backends.selection import Selection
 from pynn.graph import Operand
 from pynn.native import Library
 
-from .partition_fakes import ORT, FakeTensorRT, RealParser, Wrapped, agree, graph_of, in_parts, lower
+from .partition_fakes import (
+    ORT,
+    FakeTensorRT,
+    RealParser,
+    Wrapped,
+    agree,
+    arrays_of,
+    graph_of,
+    in_parts,
+    lower,
+    run_whole,
+)
 
 pytestmark = pytest.mark.ort
 
@@ -449,12 +460,14 @@ def test_nine_dimensions_at_the_entrance(newest_library: Library) -> None:
     agree(graph, made.executable)
 
 
+def bare(backend: Any, graph: pynn.Graph) -> pynn.OnnxModel:
+    """Without TensorRT's passes, so that there is something to refuse."""
+    return pynn.to_onnx(graph) if backend.name == "tensorrt" else lower(backend, graph)
+
+
 @pytest.mark.trt
 def test_refusals_of_the_bare_library(trt_library: Library) -> None:
     """Without the passes there is much to refuse: each is found, though the parser stops at the first."""
-
-    def bare(backend: Any, graph: pynn.Graph) -> pynn.OnnxModel:
-        return pynn.to_onnx(graph) if backend.name == "tensorrt" else lower(backend, graph)
 
     def build(b: pynn.GraphBuilder) -> dict[str, Operand]:
         x = b.input("x", [64], "float32")
@@ -474,3 +487,33 @@ def test_refusals_of_the_bare_library(trt_library: Library) -> None:
     assert made.executable is not None
     assert [part.backend for part in made.report.parts] == ["tensorrt", "onnxruntime", "tensorrt", "onnxruntime"]
     agree(graph, made.executable)
+
+
+@pytest.mark.trt
+def test_refusals_of_the_builder(trt_library: Library) -> None:
+    """The parser takes all of it. One error of the build names no node of pynn's, another one names the wrong one."""
+
+    def build(b: pynn.GraphBuilder) -> dict[str, Operand]:
+        rng = np.random.default_rng(0)
+        wide = b.cast(b.sin(b.input("x", [5, 1, 8], "float16"), label="mentioned"), "float32", label="widen")
+        weights = [b.constant(rng.standard_normal(shape, np.float32)) for shape in ((1, 12, 8), (1, 12, 4))]
+        state = b.gru(wide, *weights, 5, 4, label="after a cast")[0]
+        kernel = b.constant(np.ones((2, 3, 3, 3), np.float32))
+        image = b.input("image", [1, 2, 6, 6], "float32")
+        image = b.conv_transpose2d(image, kernel, strides=[2, 2], dilations=[2, 2], label="strided and dilated")
+        return {"state": b.tanh(state), "image": b.relu(image)}
+
+    graph, backend = graph_of(build), RealParser(trt_library)
+    with pytest.raises(EngineBuildError) as caught:
+        backend.compile(bare(backend, graph), pynn.CompileOptions())
+    made = partition(graph, backend, ORT, bare, pynn.CompileOptions(), caught.value, min_work=0)
+    assert [one.label for one in made.report.left_out] == ["after a cast", "strided and dilated"]
+    assert "Deconv" in made.report.left_out[1].reason
+    assert [list(part.operators) for part in made.report.parts] == [
+        ["sin", "cast"],
+        ["gru", "convTranspose2d"],
+        ["tanh", "relu"],
+    ]
+    assert made.executable is not None
+    arrays = arrays_of(graph.inputs)
+    np.testing.assert_allclose(made.executable.run(arrays)["image"], run_whole(graph, arrays)["image"], rtol=1e-5)
