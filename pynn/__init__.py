@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .backends.base import Executable as Executable
     from .backends.base import Probe as Probe
     from .backends.engine_file import EngineFile as EngineFile
+    from .backends.partition_report import PartitionReport as PartitionReport
     from .backends.report import BackendReport as BackendReport
     from .builder import GraphBuilder as GraphBuilder
     from .compilation import build_engine as build_engine
@@ -71,6 +72,7 @@ _HOMES = {
     "aio": ("ContextLost",),
     "backends.base": ("CompileOptions", "Executable", "Probe"),
     "backends.engine_file": ("EngineFile",),
+    "backends.partition_report": ("PartitionReport",),
     "backends.report": ("BackendReport",),
     "builder": ("GraphBuilder",),
     "compilation": ("build_engine", "compile", "load_engine"),

@@ -1,9 +1,9 @@
 """What a library refuses of a graph, found by asking it; the rest compiled for it in parts, and what it refuses beside.
 
 Asking is cheap (a parse), building is not. First each operator is asked for alone. What is still refused in its part
-afterwards is named by the library's error; or the error's text mentions one operator, which is believed if it is refused
-alone or the rest is taken without it; or it is found by halving: the last operator of the shortest beginning of the part
-that is refused. All is bounded; a part that stays refused goes to the other back end as a whole.
+afterwards is named by the library's error; or the error's text mentions one operator, which is believed if it is
+refused alone or the rest is taken without it; or it is found by halving: the last operator of the shortest beginning of
+the part that is refused. All is bounded; a part that stays refused goes to the other back end as a whole.
 """
 
 from __future__ import annotations

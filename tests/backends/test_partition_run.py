@@ -18,22 +18,16 @@ import pynn
 from pynn import EngineBuildError, FallbackWarning, InputError, InvalidStateError, UnsupportedModelError
 from pynn.backends import selection
 from pynn.backends.partition_executable import PARTITIONED, PartitionedExecutable
-from pynn.backends.partition_search import partition
 from pynn.backends.selection import Selection
 from pynn.graph import Operand
-from pynn.native import Library
 
 from .partition_fakes import (
     ORT,
     FakeTensorRT,
-    RealParser,
     Wrapped,
     agree,
-    arrays_of,
     graph_of,
     in_parts,
-    lower,
-    run_whole,
 )
 
 pytestmark = pytest.mark.ort
@@ -413,107 +407,3 @@ def test_a_failing_part_is_named() -> None:
     with pytest.raises(pynn.ExecutionError, match="part 2 of 3, on tensorrt: the GPU is on fire") as caught:
         executable.run({"x": X})
     assert caught.value.log == "smoke"
-
-
-# -- real libraries, on a machine without a GPU
-
-
-def deep_reshape(b: pynn.GraphBuilder) -> dict[str, Operand]:
-    """Nine dimensions in the middle: TensorRT takes eight."""
-    x = b.input("x", [2, 2, 2, 3, 32], "float32")
-    y = b.sin(x, label="before")
-    y = b.reshape(y, [2, 1, 2, 1, 2, 1, 3, 1, 32], label="to nine")
-    y = b.transpose(y, permutation=[8, 7, 6, 5, 4, 3, 2, 1, 0], label="turn")
-    y = b.reshape(y, [96, 8], label="back")
-    return {"y": b.matmul(y, b.constant(np.eye(8, dtype=np.float32)), label="after")}
-
-
-@pytest.mark.trt
-def test_nine_dimensions_on_real_libraries(trt_library: Library) -> None:
-    graph = graph_of(deep_reshape)
-    made = in_parts(graph, RealParser(trt_library))
-    assert [one.label for one in made.report.left_out] == ["to nine", "turn", "back"]
-    assert [(part.backend, list(part.operators)) for part in made.report.parts] == [
-        ("tensorrt", ["sin"]),
-        ("onnxruntime", ["reshape", "transpose"]),
-        ("tensorrt", ["matmul"]),
-    ]
-    assert "dimensions" in made.report.left_out[0].reason
-    assert made.executable is not None
-    agree(graph, made.executable)
-
-
-@pytest.mark.trt
-def test_nine_dimensions_at_the_entrance(newest_library: Library) -> None:
-    """The library complains of an input and names no node; so does every part that begins with such a value."""
-
-    def build(b: pynn.GraphBuilder) -> dict[str, Operand]:
-        x = b.input("x", [1, 2, 1, 2, 1, 2, 1, 2, 3], "float32")
-        y = b.sin(b.reshape(x, [4, 12], label="flat"))
-        return {"y": b.cos(y), "z": b.reshape(y, [1, 2, 1, 2, 1, 2, 1, 2, 3], label="deep")}
-
-    graph = graph_of(build)
-    made = in_parts(graph, RealParser(newest_library))
-    assert [one.label for one in made.report.left_out] == ["flat", "deep"]
-    assert [list(part.operators) for part in made.report.parts] == [["reshape"], ["sin", "cos"], ["reshape"]]
-    assert made.executable is not None
-    agree(graph, made.executable)
-
-
-def bare(backend: Any, graph: pynn.Graph) -> pynn.OnnxModel:
-    """Without TensorRT's passes, so that there is something to refuse."""
-    return pynn.to_onnx(graph) if backend.name == "tensorrt" else lower(backend, graph)
-
-
-@pytest.mark.trt
-def test_refusals_of_the_bare_library(trt_library: Library) -> None:
-    """Without the passes there is much to refuse: each is found, though the parser stops at the first."""
-
-    def build(b: pynn.GraphBuilder) -> dict[str, Operand]:
-        x = b.input("x", [64], "float32")
-        table = b.constant(np.random.default_rng(1).standard_normal((64, 64), np.float32))
-        y = b.softmax(b.matmul(b.reshape(x, [1, 64]), table), 1, label="two dimensions")
-        y = b.softmax(b.reshape(y, [64]), 0, label="one dimension")
-        k = b.cast(b.relu(y), "uint8")
-        return {"y": b.tanh(y), "k": b.add(k, k, label="bytes")}
-
-    graph, backend = graph_of(build), RealParser(trt_library)
-    with pytest.raises(UnsupportedModelError) as caught:
-        backend.compile(bare(backend, graph), pynn.CompileOptions())
-    made = partition(graph, backend, ORT, bare, pynn.CompileOptions(), caught.value, min_work=0)
-    reasons = {one.label: one.reason for one in made.report.left_out}
-    assert set(reasons) == {"one dimension", "bytes"}
-    assert "at least 2 dimensions are required" in reasons["one dimension"]
-    assert made.executable is not None
-    assert [part.backend for part in made.report.parts] == ["tensorrt", "onnxruntime", "tensorrt", "onnxruntime"]
-    agree(graph, made.executable)
-
-
-@pytest.mark.trt
-def test_refusals_of_the_builder(trt_library: Library) -> None:
-    """The parser takes all of it. One error of the build names no node of pynn's, another one names the wrong one."""
-
-    def build(b: pynn.GraphBuilder) -> dict[str, Operand]:
-        rng = np.random.default_rng(0)
-        wide = b.cast(b.sin(b.input("x", [5, 1, 8], "float16"), label="mentioned"), "float32", label="widen")
-        weights = [b.constant(rng.standard_normal(shape, np.float32)) for shape in ((1, 12, 8), (1, 12, 4))]
-        state = b.gru(wide, *weights, 5, 4, label="after a cast")[0]
-        kernel = b.constant(np.ones((2, 3, 3, 3), np.float32))
-        image = b.input("image", [1, 2, 6, 6], "float32")
-        image = b.conv_transpose2d(image, kernel, strides=[2, 2], dilations=[2, 2], label="strided and dilated")
-        return {"state": b.tanh(state), "image": b.relu(image)}
-
-    graph, backend = graph_of(build), RealParser(trt_library)
-    with pytest.raises(EngineBuildError) as caught:
-        backend.compile(bare(backend, graph), pynn.CompileOptions())
-    made = partition(graph, backend, ORT, bare, pynn.CompileOptions(), caught.value, min_work=0)
-    assert [one.label for one in made.report.left_out] == ["after a cast", "strided and dilated"]
-    assert "Deconv" in made.report.left_out[1].reason
-    assert [list(part.operators) for part in made.report.parts] == [
-        ["sin", "cast"],
-        ["gru", "convTranspose2d"],
-        ["tanh", "relu"],
-    ]
-    assert made.executable is not None
-    arrays = arrays_of(graph.inputs)
-    np.testing.assert_allclose(made.executable.run(arrays)["image"], run_whole(graph, arrays)["image"], rtol=1e-5)
