@@ -364,6 +364,7 @@ import os, signal, sys
 import pynn
 from pynn.cli import main
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
 build = pynn.build_engine
 
 def interrupted(*arguments, **options):

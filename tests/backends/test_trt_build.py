@@ -184,7 +184,8 @@ def test_builds_in_several_threads(newest_library: Library) -> None:
     assert len(sizes) == 4
 
 
-def test_options_reach_the_library(newest_library: Library) -> None:
+def test_options_reach_the_library(newest_library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(newest_library, "tf32_override", None)
     fine = CompileOptions(workspace_bytes=1 << 26, tf32=True)
     assert build_plan(tiny(), newest_library, fine).options["tf32"] is True
     with pytest.raises(TensorRTError):
