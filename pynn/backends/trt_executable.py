@@ -98,7 +98,7 @@ class TensorRTExecutable(Executable):
                 (self._file.inputs, self._file.outputs),
                 shapes,
                 cuda_graph=self._cuda_graph,
-                give_memory=bool(self._file.options.get(USER_ALLOCATION)),
+                give_memory=self._info.flavor is Flavor.RTX and bool(self._file.options.get(USER_ALLOCATION)),
                 runtime_cache=cache if self._info.flavor is Flavor.RTX else None,
             )
         self._sessions[shapes] = session
@@ -352,7 +352,9 @@ def _complete(file: EngineFile, engine: Engine) -> EngineFile:
         (inputs if tensor.is_input else outputs).append(spec)
         if tensor.is_input:
             ranges[name] = _engine_ranges(engine, name, tensor.shape or ())
-    return replace(file, inputs=tuple(inputs), outputs=tuple(outputs), ranges=ranges)
+    # Any engine takes memory; one built to require it, which a bare plan does not tell, takes nothing else.
+    options = {**file.options, USER_ALLOCATION: all(spec.is_static for spec in inputs)}
+    return replace(file, inputs=tuple(inputs), outputs=tuple(outputs), ranges=ranges, options=options)
 
 
 def _engine_ranges(engine: Engine, name: str, shape: tuple[int, ...]) -> tuple[Range, ...]:

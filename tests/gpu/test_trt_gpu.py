@@ -25,7 +25,7 @@ from pynn.backends.engine_file import EngineFile
 from pynn.backends.ort import OrtBackend
 from pynn.backends.trt import TensorRTBackend, TensorRTExecutable, build_plan, load_engine, open_library
 from pynn.converter.model import OnnxModel
-from pynn.errors import InputError, InvalidStateError, PlanError, UnsupportedModelError
+from pynn.errors import EngineBuildError, InputError, InvalidStateError, PlanError, UnsupportedModelError
 
 from ..native.models import deep, model_of, tiny, weights_of, with_weights_outside
 
@@ -122,6 +122,9 @@ TYPES = {
 @pytest.mark.parametrize("shape", [(), (1,), (3, 5), (300, 1001)])
 @pytest.mark.parametrize("data_type", TYPES)
 def test_types_come_back_exact(backend: TensorRTBackend, data_type: str, shape: tuple[int, ...]) -> None:
+    version = next(p for p in backend.probe() if p.usable).details["version"]
+    if data_type == "int8" and version.startswith("1.4."):
+        pytest.skip("TensorRT for RTX 1.4 takes int8 only where it is quantized: 'cannot be quantized by x'")
     dtype = np.dtype(ml_dtypes.bfloat16 if data_type == "bfloat16" else data_type)
     x = np.random.default_rng(3).integers(-100, 100, shape).astype(dtype)
     with compiled(backend, identity(TYPES[data_type], list(shape))) as executable:
@@ -297,7 +300,7 @@ def test_data_dependent_output_is_unsupported(backend: TensorRTBackend) -> None:
     """TensorRT for RTX 1.6 does not even have the operator."""
     nodes = [helper.make_node("NonZero", ["x"], ["y"], name="where")]
     model = model_of(nodes, {"x": (TensorProto.FLOAT, [4])}, {"y": (TensorProto.INT64, [1, "n"])})
-    with pytest.raises(UnsupportedModelError, match=r"depends on the values|NonZero"):
+    with pytest.raises((UnsupportedModelError, EngineBuildError), match=r"depends on the values|NonZero|where"):
         compiled(backend, model)
 
 
