@@ -27,11 +27,11 @@ _PASSES = (
 
 
 def passes_for(version: str) -> tuple[Pass, ...]:
-    """The passes that TensorRT ``version`` needs, in order.
+    """The passes that TensorRT ``version`` needs, in order; without a number, those of the newest release.
 
     Rewrites that emit integers of any type come before the one that carries them, those for int32 and int64 after it.
     """
-    release = tuple(int(part) for part in version.split(".")[:2])
+    release = tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) or (99,)
     if release < (1, 5):
         later = (carry_integers_without_int8 if one is carry_integers else one for one in _PASSES)
         return (split_half_gemm, widen_half_gru, fold_arg_axes, *later)
