@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,12 +16,15 @@ import pynn
 from pynn import EngineBuildError, UnsupportedModelError
 from pynn.backends.partition_ask import ParserBackend, foresee_partition
 from pynn.backends.partition_search import partition
+from pynn.backends.trt import TensorRTBackend
+from pynn.backends.trt_probe import Verdict, probe_cache
 from pynn.cli import main
 from pynn.graph import Operand
 from pynn.native import Library
 
 from ..native.models import model_of, tiny
 from .partition_fakes import ORT, RealParser, agree, arrays_of, graph_of, in_parts, lower, run_whole
+from .trt_fakes import FakeDevice
 
 CODE = """
 import pynn
@@ -225,3 +230,29 @@ def test_refusals_of_the_builder(trt_library: Library) -> None:
     assert made.executable is not None
     arrays = arrays_of(graph.inputs)
     np.testing.assert_allclose(made.executable.run(arrays)["image"], run_whole(graph, arrays)["image"], rtol=1e-5)
+
+
+@pytest.mark.trt
+def test_the_back_end_asks_with_the_gpus_context_current(
+    newest_library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered: list[int] = []
+
+    class Device(FakeDevice):
+        @contextmanager
+        def current(self) -> Iterator[None]:
+            entered.append(1)
+            yield
+
+    probe = pynn.Probe("tensorrt", "real", True, "here", details={"version": newest_library.info.version})
+    verdict = Verdict(probe, newest_library, newest_library.info, cast(Any, Device()))
+    monkeypatch.setattr(probe_cache, "verdicts", lambda directory, device: (verdict,))
+    backend, options = TensorRTBackend(), pynn.CompileOptions()
+    backend.check(pynn.to_onnx(graph_of(lambda b: {"y": b.sin(b.input("x", [2], "float32"))})), options)
+    with pytest.raises(UnsupportedModelError, match="dimensions") as caught:
+        backend.check(pynn.to_onnx(graph_of(deep_reshape)), options)
+    assert caught.value.node == "to nine/reshape_0/Reshape"
+    assert entered == [1, 1]
+    monkeypatch.setattr(probe_cache, "verdicts", lambda directory, device: ())
+    with pytest.raises(pynn.BackendUnavailableError):
+        backend.check(tiny(), options)
