@@ -44,7 +44,7 @@ def _scaled(e: Rewriter, x: Tensor, factor: float) -> Tensor:
 def widen_half_gru(graph: OnnxGraph) -> None:
     """TensorRT for RTX 1.4 refuses GRU on float16 ("IMatrixMultiplyLayer must have same input types").
 
-    It runs in float32. Two negations stand behind each cast, as in ``shield_recurrent_casts``.
+    It runs in float32; ``shield_recurrent_casts`` comes after.
     """
     rewrite(graph, _gru)
 
@@ -56,14 +56,10 @@ def _gru(e: Rewriter, node: OnnxNode) -> Sequence[Tensor | None] | None:
     for i, x in enumerate(wide):
         if x is not None and x.data_type == "float16":
             array = e.constant_value(x)
-            wide[i] = e.constant(array.astype("float32")) if array is not None else _shielded(e, x)
+            wide[i] = e.constant(array.astype("float32")) if array is not None else e.cast(x, "float32")
     outputs = [("float32", e.value(name).shape) if name else None for name in node.outputs]
     made = e.multi("GRU", *wide, outputs=outputs, **node.attributes)
     return [e.cast(x, "float16") if name else None for name, x in zip(node.outputs, made, strict=True)]
-
-
-def _shielded(e: Rewriter, x: Tensor) -> Tensor:
-    return e.op("Neg", e.op("Neg", e.cast(x, "float32")))
 
 
 @graph_pass
