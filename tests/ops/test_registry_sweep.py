@@ -1,4 +1,5 @@
-"""Every builder method of the facts table exists with exactly its signature, and the registry has exactly its operands.
+"""Every operator of the facts table has its method with exactly its signature, exactly its operands in the registry, a
+rule, a lowering, a page of documentation, vectors and a property test.
 
 ``spec_methods.json`` is what this needs of the table (``shared/webnn/ops.json``), so that the sweep means something
 without it. Write it anew with ``python -m tests.ops.test_registry_sweep TABLE``.
@@ -6,20 +7,27 @@ without it. Write it anew with ``python -m tests.ops.test_registry_sweep TABLE``
 
 from __future__ import annotations
 
+import ast
+import functools
+import importlib
 import inspect
 import json
 import sys
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pynn.builder import GraphBuilder
-from pynn.ops.registry import ANY_RANK, Operator, Param, operators
+from pynn.ops.registry import ANY_RANK, Operator, Param, operators, snake_case
 from pynn.types import DataType
 
 COMMITTED = Path(__file__).with_name("spec_methods.json")
-TABLE = Path(__file__).parents[3] / "shared" / "webnn" / "ops.json"
+ROOT = Path(__file__).parents[2]
+TABLE = ROOT.parent / "shared" / "webnn" / "ops.json"
+VECTORS = [ROOT.parent / "shared" / "conformance" / "oracle", ROOT / "tests" / "conformance" / "data"]
 SUB_BYTE_EXTENSION = {("dequantizeLinear", "input"), ("dequantizeLinear", "zero_point")}
 """Operands that take int4 and uint4 constants beyond the spec."""
 
@@ -135,6 +143,63 @@ def _check_rank(operator: Operator, param: Param, rank: str) -> None:
         low, _, high = rank.partition("..")
         wanted = (int(low), int(high or low))
     assert param.rank_range == wanted, param.name
+
+
+# -- rule, lowering, documentation, vectors, property test ----------------------------------
+
+
+@every_operator
+def test_rule_and_lowering(spec: dict[str, Any]) -> None:
+    """The pages of documentation show what they make of an example: tests/test_operator_docs.py."""
+    operator = operators[spec["name"]]
+    for rule, parameters in ((operator.infer, 1), (operator.lower, 2)):
+        assert len(inspect.signature(rule).parameters) == parameters
+        function = rule.func if isinstance(rule, functools.partial) else rule
+        assert function.__module__.startswith("pynn.ops.")
+
+
+@every_operator
+def test_page(spec: dict[str, Any]) -> None:
+    text = (ROOT / "docs" / "operators" / f"{spec['method']}.md").read_text("utf-8")
+    for part in ("## Operands", "## ONNX", "ONNX Runtime", "TensorRT"):
+        assert part in text
+
+
+@every_operator
+def test_vectors(spec: dict[str, Any]) -> None:
+    files = [folder / f"{spec['method']}.json" for folder in VECTORS]
+    present = [file for file in files if file.exists()]
+    if not present and not VECTORS[0].exists():
+        pytest.skip(f"the shared vectors {VECTORS[0]} are not here")
+    tests = [test for file in present for test in json.loads(file.read_text("utf-8"))["tests"]]
+    assert any(node["name"] == spec["name"] for test in tests for node in test["graph"]["operators"])
+
+
+@every_operator
+def test_property_test(spec: dict[str, Any]) -> None:
+    assert spec["method"] in property_tested()
+
+
+@functools.cache
+def property_tested() -> frozenset[str]:
+    """The builder methods that tests of this folder under ``@given`` call, by name or as a parameter."""
+    tested: set[str] = set()
+    for file in Path(__file__).parent.glob("test_*.py"):
+        for test in vars(importlib.import_module(f"{__package__}.{file.stem}")).values():
+            if getattr(test, "is_hypothesis_test", False):
+                tested.update(_called(test))
+    return frozenset(tested)
+
+
+def _called(test: Any) -> Iterator[str]:
+    for mark in getattr(test, "pytestmark", []):
+        if mark.name == "parametrize":
+            names = [mark.args[0]] if isinstance(mark.args[0], str) else list(mark.args[0])
+            for i in (names.index(name) for name in ("name", "op", "method") if name in names):
+                yield from (snake_case(value if len(names) == 1 else value[i]) for value in mark.args[1])
+    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(test.hypothesis.inner_test)))):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ("b", "g"):
+            yield node.attr
 
 
 def test_creation_methods() -> None:
