@@ -12,7 +12,7 @@ import numpy as np
 
 from ...types import DataType
 from .errors import GraphFileError
-from .graph_file import Bytes, Constant, GraphFile, WeightsRef, described
+from .graph_file import Bytes, Constant, GraphFile, WeightsRef, described, pack, unpack
 from .text import sanitized
 
 MAGIC = b"WGWT"
@@ -111,34 +111,39 @@ def _manifest(source: Path, blob: Path) -> Lookup:
 def _safetensors(source: Path) -> Lookup:
     library = _library()
     try:
-        entries = dict(library.deserialize(source.read_bytes()))
+        opened = library.safe_open(source, "np")
     except library.SafetensorError as error:
         raise GraphFileError(f"{source.name} is no safetensors file, or truncated: {error}") from error
+    keys = {key: key for key in opened.keys()}  # noqa: SIM118  (the handle is no mapping)
 
     def look(name: str, constant: Constant) -> Bytes:
         assert isinstance(constant.init, WeightsRef)
         descriptor = constant.descriptor
-        entry = _pick(entries, name, constant.init.key, source)
-        data = np.frombuffer(entry["data"], np.uint8)
-        if tuple(entry["shape"]) != descriptor.shape:
+        key = _pick(keys, name, constant.init.key, source)
+        part = opened.get_slice(key)
+        stored, shape = part.get_dtype(), part.get_shape()
+        if tuple(shape) != descriptor.shape:
             raise GraphFileError(
-                f"constant {name!r} has shape {list(descriptor.shape)} in the graph, {entry['shape']} in {source.name}"
+                f"constant {name!r} has shape {list(descriptor.shape)} in the graph, {shape} in {source.name}"
             )
-        if entry["dtype"] == "BF16" and descriptor.data_type is DataType.FLOAT32:
-            wide = data.view("<u2").astype("<u4") << 16  # bfloat16 is the upper half of float32
-            return wide.view(np.uint8)
-        if entry["dtype"] != _SAFE_TYPES.get(descriptor.data_type.value):
-            raise GraphFileError(
-                f"constant {name!r} is {descriptor.data_type} in the graph, {entry['dtype']} in {source.name}"
-            )
-        return data
+        if stored == "BF16" and descriptor.data_type is DataType.FLOAT32:
+            return _widened(dict(library.deserialize(source.read_bytes()))[key]["data"])
+        if stored != _SAFE_TYPES.get(descriptor.data_type.value):
+            raise GraphFileError(f"constant {name!r} is {descriptor.data_type} in the graph, {stored} in {source.name}")
+        return pack(opened.get_tensor(key), descriptor.data_type)
 
     return look
 
 
+def _widened(data: bytes) -> Bytes:
+    """bfloat16 as float32, whose upper half it is. numpy has no such type, so the data comes as it is in the file."""
+    wide = np.frombuffer(data, "<u2").astype("<u4") << 16
+    return wide.view(np.uint8)
+
+
 def _library() -> Any:
     try:
-        import safetensors
+        import safetensors.numpy
     except ImportError as error:
         raise GraphFileError("safetensors files need the package safetensors: pip install safetensors") from error
     return safetensors
@@ -171,15 +176,15 @@ def _write_manifest(file: GraphFile, path: Path, data: Mapping[str, Bytes]) -> l
 
 
 def _write_safetensors(file: GraphFile, path: Path, data: Mapping[str, Bytes]) -> list[Path]:
-    tensors: dict[str, dict[str, Any]] = {}
-    for name, content in data.items():
-        descriptor = file.constants[name].descriptor
-        if descriptor.data_type.value not in _SAFE_TYPES:
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    for name in data:
+        constant = file.constants[name]
+        if constant.descriptor.data_type.value not in _SAFE_TYPES:
             raise GraphFileError(
-                f"constant {name!r}: safetensors files cannot hold {descriptor.data_type}; save with weights='manifest'"
+                f"constant {name!r}: safetensors files cannot hold {constant.descriptor.data_type}; save with "
+                "weights='manifest'"
             )
-        names = descriptor.data_type.value
-        tensors[name] = {"dtype": names, "shape": list(descriptor.shape), "data": content.tobytes()}
+        arrays[name] = unpack(name, constant)
     target = path.with_suffix(".safetensors")
-    _library().serialize_file(tensors, str(target))
+    _library().numpy.save_file(arrays, target)
     return [target]
