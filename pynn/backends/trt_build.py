@@ -50,8 +50,8 @@ TF32_NOTE = (
     "by NVIDIA_TF32_OVERRIDE; start the process with NVIDIA_TF32_OVERRIDE=0 for float32"
 )
 USER_ALLOCATION = "user_allocation"
-"""Option of an engine that allocates nothing while it runs: only such a one calls its stream capturable, which CUDA graphs
-need. TensorRT for RTX 1.6 crashes in its first run when dynamic shapes are combined with memory given to it."""
+"""Option of an engine that allocates nothing while it runs: only such a one calls its stream capturable, which CUDA
+graphs need. TensorRT for RTX 1.6 crashes in its first run when dynamic shapes are combined with memory given to it."""
 CURRENT_GPU = 0
 """The compute capability that stands for the GPU of this machine."""
 _POLL_SECONDS = 0.05
