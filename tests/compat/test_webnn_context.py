@@ -197,16 +197,30 @@ def test_tensor_errors(context: webnn.MLContext) -> None:
     with pytest.raises(RuntimeError, match="not writable"):
         context.write_tensor(closed, [1, 2])
     opened = context.create_host_tensor([2], "float32")
-    with pytest.raises(ValueError, match="shape mismatch"):
+    with pytest.raises(ValueError, match="Shape mismatch"):
         context.write_tensor(opened, [1, 2, 3])
     opened.destroy()
-    for action in (opened.destroy, lambda: context.read_tensor(opened), lambda: context.write_tensor(opened, [1, 2])):
+    with pytest.raises(RuntimeError, match="already destroyed"):
+        opened.destroy()
+    for action in (lambda: context.read_tensor(opened), lambda: context.write_tensor(opened, [1, 2])):
         with pytest.raises(RuntimeError, match="destroyed"):
             action()
     with pytest.raises(ValueError, match="unknown data type"):
         context.create_tensor([2], "bfloat16")
     with pytest.raises(ValueError, match="dimension"):
         context.create_tensor([0], "float32")
+
+
+@pytest.mark.parametrize(("data_type", "low", "high"), [("int4", -8, 7), ("uint4", 0, 15)])
+def test_four_bit_tensors(data_type: str, low: int, high: int, context: webnn.MLContext) -> None:
+    tensor = context.create_host_tensor([3], data_type)
+    context.write_tensor(tensor, [low, high, 1])
+    found = context.read_tensor(tensor)
+    assert (tensor.data_type, found.tolist(), found.dtype.itemsize) == (data_type, [low, high, 1], 1)
+    for wrong in (low - 1, high + 1):
+        with pytest.raises(ValueError, match=f"{data_type} values must be in"):
+            context.write_tensor(tensor, np.array([wrong, 0, 0]))
+    assert context.create_tensor([1], "int8", exportable_to_gpu=True).exportable_to_gpu
 
 
 def test_resizing(context: webnn.MLContext) -> None:

@@ -280,7 +280,7 @@ def structure(graph: Graph) -> list[Any]:
 
 
 def round_trip(graph: Graph, write: Callable[[Any], str], read: Callable[[str], Any]) -> None:
-    loaded, inputs = from_file(read(write(to_file(graph, graph.inputs))))
+    loaded, inputs, _ = from_file(read(write(to_file(graph, graph.inputs, {}))))
     assert structure(loaded) == structure(graph)
     assert (list(loaded.outputs), list(inputs)) == (list(graph.outputs), list(graph.inputs))
     for ours, theirs in zip(graph.constants, loaded.constants, strict=True):

@@ -100,8 +100,35 @@ def test_four_bit_constants(context: webnn.MLContext) -> None:
     assert (weights.data_type, weights.shape) == ("int4", [1, 3])
     plain = b.dequantize_linear(weights, b.constant(np.array([[0.5]], F32)), point)
     assert run(context, b, plain).tolist() == [[-4.5, 3, 0]]
-    with pytest.raises(ValueError, match="uint4 takes integers in 0..15"):
+    with pytest.raises(ValueError, match=r"uint4 values must be in \[0, 15\]"):
         context.create_graph_builder().constant(np.array([16]), data_type="uint4")
+
+
+def test_four_bit_inputs_travel_in_eight_bits(context: webnn.MLContext, tmp_path: Path) -> None:
+    b = context.create_graph_builder()
+    x = b.input("x", [2, 2], "int4")
+    assert (x.data_type, b.operand_data_type(x)) == ("int4", "int4")
+    scale, point = b.constant(np.array([[0.5, 2.0]] * 2, F32)), b.constant(np.array([[0, -1]] * 2, np.int8))
+    graph = b.build({"y": b.dequantize_linear(x, scale, point)})
+    graph.save(tmp_path / "g.json")
+    assert '"x": {"dataType": "int4", "shape": [2, 2]}' in (tmp_path / "g.json").read_text("utf-8")
+    for one in (graph, webnn.MLGraph.load(tmp_path / "g.json")):
+        feeds = {"x": np.array([[2, -1], [0, 7]], np.int8)}
+        assert context.compute(one, feeds)["y"].tolist() == [[1, 0], [0, 16]]
+        with pytest.raises(ValueError, match=r"input 'x': int4 values must be in \[-8, 7\]"):
+            context.compute(one, {"x": [[8, 0], [0, 0]]})
+
+
+def test_four_bit_constants_with_an_eight_bit_zero_point(context: webnn.MLContext) -> None:
+    b = context.create_graph_builder()
+    weights = b.constant(np.array([2, -1, 0, 7], np.int8), data_type="int4")
+    graph = b.build({"y": b.dequantize_linear(weights, b.constant(F32(1)), b.constant(np.int8(1)))})
+    assert graph.operation_count == 1
+    assert context.compute(graph, {})["y"].tolist() == [1, -2, -1, 6]
+    b = context.create_graph_builder()
+    weights = b.constant(np.array([2, -1], np.int8), data_type="int4")
+    far = b.dequantize_linear(weights, b.constant(F32(1)), b.constant(np.int8(100)))
+    assert run(context, b, far).tolist() == [-98, -101]
 
 
 def test_data_types_stay_exact(context: webnn.MLContext) -> None:

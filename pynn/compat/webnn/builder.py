@@ -39,7 +39,7 @@ class MLGraphBuilder(RecurrentMethods):
     def input(self, name: str, shape: Sequence[int], data_type: str = "float32") -> MLOperand:
         """A named graph input."""
         with translated():
-            return MLOperand(self._core.input(name, shape, data_type), name)
+            return MLOperand(self._core.input(name, shape, data_type), name, self._core.narrow.get(name))
 
     def constant(self, value: object, shape: Sequence[int] | None = None, data_type: str | None = None) -> MLOperand:
         """A constant from an array, or from numbers in lists.
@@ -66,7 +66,7 @@ class MLGraphBuilder(RecurrentMethods):
         with translated():
             plain = isinstance(outputs, Mapping)
             graph = self._core.finish({k: unwrap(v) for k, v in outputs.items()} if plain else outputs)  # type: ignore[arg-type]
-            built = MLGraph(graph, self._core.declared)
+            built = MLGraph(graph, self._core.declared, self._core.narrow)
             self._context._compiled(built)
             return built
 
@@ -87,17 +87,19 @@ def _typed(value: object, data_type: DataType | None) -> Array:
     if array.dtype == wanted:
         return array
     if data_type.bits < 8:
-        return _narrowed(array, data_type)
+        return check_narrow("constant", array, data_type).astype(wanted)
     if isinstance(value, np.ndarray) and array.dtype.itemsize == wanted.itemsize and array.dtype != np.bool_:
         return np.ascontiguousarray(array).view(wanted)
     return convert("constant", array, wanted)
 
 
-def _narrowed(array: Array, data_type: DataType) -> Array:
+def check_narrow(where: str, array: Array, data_type: DataType) -> Array:
+    """The array, if its values are those of a 4-bit type."""
     low, high = (0, 15) if data_type is DataType.UINT4 else (-8, 7)
-    if array.dtype.kind not in "iu" or (array.size and not low <= array.min() <= array.max() <= high):
-        raise ValidationError(f"constant: {data_type} takes integers in {low}..{high}, got {array.dtype} values beyond")
-    return array.astype(data_type.numpy)
+    wrong = array if array.dtype.kind not in "iu" else array[(array < low) | (array > high)]
+    if wrong.size:
+        raise ValidationError(f"{where}: {data_type} values must be in [{low}, {high}]; got {wrong.reshape(-1)[0]}")
+    return array
 
 
 def convert(where: str, array: Array, wanted: np.dtype[Any]) -> Array:

@@ -15,8 +15,8 @@ from ... import ml
 from ...aio import in_thread
 from ...converter.convert import to_onnx
 from ...ops.registry import operators
-from ...types import OperandDescriptor
-from .builder import MLGraphBuilder, convert
+from ...types import DataType, OperandDescriptor
+from .builder import MLGraphBuilder, check_narrow, convert
 from .errors import ArgumentError, StateError, translated
 from .graph import MLGraph
 from .interchange import camel_case
@@ -114,7 +114,7 @@ class MLContext:
         with translated():
             compiled = self._compiled(graph)
             arrays = {
-                name: _array(f"input {name!r}", inputs[name], descriptor)
+                name: _array(f"input {name!r}", inputs[name], descriptor, graph._narrow.get(name))
                 for name, descriptor in compiled.inputs.items()
                 if name in inputs
             }
@@ -166,7 +166,7 @@ class MLContext:
         exportable_to_gpu: bool = False,
     ) -> MLTensor:
         """A tensor of zeros. ``exportable_to_gpu`` has no effect: there are no textures here."""
-        return MLTensor(self, shape, data_type, readable, writable)
+        return MLTensor(self, shape, data_type, readable, writable, exportable_to_gpu)
 
     def create_host_tensor(self, shape: Sequence[int], data_type: str) -> MLTensor:
         """A tensor that can be read and written."""
@@ -195,10 +195,10 @@ class MLContext:
         if not tensor.writable:
             raise StateError("write_tensor: the tensor is not writable; create it with writable=True")
         with translated():
-            array = _array("write_tensor", data, inner.descriptor)
+            array = _array("write_tensor", data, inner.descriptor, tensor._narrow)
             if array.size != tensor.size:
                 raise ArgumentError(
-                    f"write_tensor: shape mismatch: the tensor has {tensor.shape}, the data {list(array.shape)}"
+                    f"write_tensor: Shape mismatch: the tensor has {tensor.shape}, the data {list(array.shape)}"
                 )
             self._core.write_tensor(inner, array.reshape(inner.shape))
 
@@ -273,8 +273,10 @@ class AsyncMLContext:
         return self._context.power_preference
 
 
-def _array(where: str, value: object, wanted: OperandDescriptor) -> Array:
+def _array(where: str, value: object, wanted: OperandDescriptor, narrow: DataType | None) -> Array:
     array = np.asarray(value)
+    if narrow is not None:
+        check_narrow(where, array, narrow)
     dtype = wanted.data_type.numpy
     return np.ascontiguousarray(array if array.dtype == dtype else convert(where, array, dtype)).reshape(array.shape)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from ...graph import Graph, Operand
+from ...types import DataType
 from . import weights as sidecar
 from .errors import ArgumentError, GraphFileError
 from .graph_file import read_json, write_json
@@ -21,9 +22,12 @@ class MLGraph:
     Made by ``MLGraphBuilder.build`` and ``MLGraph.load``.
     """
 
-    def __init__(self, graph: Graph, inputs: Mapping[str, Operand], *, quantized: bool = False) -> None:
+    def __init__(
+        self, graph: Graph, inputs: Mapping[str, Operand], narrow: Mapping[str, DataType], *, quantized: bool = False
+    ) -> None:
         self._graph = graph
         self._inputs = dict(inputs)
+        self._narrow = dict(narrow)
         self._quantized = quantized
 
     @property
@@ -102,7 +106,7 @@ class MLGraph:
                 "'manifest' or 'safetensors'"
             )
         target = Path(path)
-        file = to_file(self._graph, self._inputs, quantized=quantized or self._quantized)
+        file = to_file(self._graph, self._inputs, self._narrow, quantized=quantized or self._quantized)
         if format == "text":
             write_text(file)  # its errors come before any file is written
         if weights != "inline":
@@ -129,7 +133,7 @@ class MLGraph:
         try:
             file = read_json(text) if text.lstrip().startswith("{") else read_text(text)
             sidecar.resolve(file, source, manifest_path, weights_path)
-            graph, inputs = from_file(file)
+            graph, inputs, narrow = from_file(file)
         except GraphFileError as error:
             raise GraphFileError(f"{source.name}: {error}") from error
-        return MLGraph(graph, inputs, quantized=file.quantized)
+        return MLGraph(graph, inputs, narrow, quantized=file.quantized)

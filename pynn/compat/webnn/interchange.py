@@ -14,7 +14,7 @@ import numpy as np
 from ...errors import ValidationError
 from ...graph import Graph, Node, Operand
 from ...ops.registry import Operator, operators, snake_case
-from ...types import DataType
+from ...types import DataType, OperandDescriptor
 from .errors import GraphFileError
 from .graph_file import Constant, GraphFile, NodeEntry, descriptor_of, number, pack, unpack
 from .lenient import LenientBuilder
@@ -47,19 +47,26 @@ def camel_case(name: str) -> str:
 # -- a Graph to a file
 
 
-def to_file(graph: Graph, inputs: Mapping[str, Operand], *, quantized: bool = False) -> GraphFile:
-    """The file of ``graph``; ``inputs`` are all that were declared, also those that no output needs."""
-    return _Writer(graph, inputs, quantized).file
+def to_file(
+    graph: Graph, inputs: Mapping[str, Operand], narrow: Mapping[str, DataType], *, quantized: bool = False
+) -> GraphFile:
+    """The file of ``graph``; ``inputs`` are all that were declared, also those that no output needs.
+
+    ``narrow`` has the inputs that are of a 4-bit type and travel in another.
+    """
+    return _Writer(graph, inputs, narrow, quantized).file
 
 
 class _Writer:
-    def __init__(self, graph: Graph, inputs: Mapping[str, Operand], quantized: bool) -> None:
+    def __init__(
+        self, graph: Graph, inputs: Mapping[str, Operand], narrow: Mapping[str, DataType], quantized: bool
+    ) -> None:
         self.file = GraphFile(quantized=quantized)
         self._names: dict[int, str] = {}
         self._taken = {*inputs, *graph.outputs}
         for name, operand in inputs.items():
             self._names[id(operand)] = name
-            self.file.inputs[name] = operand.descriptor
+            self.file.inputs[name] = OperandDescriptor(narrow.get(name, operand.data_type), operand.shape)
         for operand in graph.constants:
             name = self._fresh(operand)
             data = operand._data
@@ -139,8 +146,11 @@ def _plain(value: Any) -> Any:
 # -- a file to a Graph
 
 
-def from_file(file: GraphFile) -> tuple[Graph, dict[str, Operand]]:
-    """The graph and all its declared inputs. Raises GraphFileError naming the node and the line of what is wrong."""
+def from_file(file: GraphFile) -> tuple[Graph, dict[str, Operand], dict[str, DataType]]:
+    """The graph, all its declared inputs, and those of 4-bit types.
+
+    Raises GraphFileError naming the node and the line of what is wrong.
+    """
     return _Loader(file).finish()
 
 
@@ -150,7 +160,7 @@ class _Loader:
         self._builder = LenientBuilder()
         self._operands: dict[str, Operand] = {}
 
-    def finish(self) -> tuple[Graph, dict[str, Operand]]:
+    def finish(self) -> tuple[Graph, dict[str, Operand], dict[str, DataType]]:
         for name, descriptor in self._file.inputs.items():
             self._declare(
                 name, f"input {name!r}", [self._built(f"input {name!r}", self._builder.input, name, descriptor)]
@@ -164,7 +174,7 @@ class _Loader:
             raise GraphFileError("the graph has no outputs")
         outputs = {name: self._operand(ref, f"output {name!r}") for name, ref in self._file.outputs.items()}
         graph = self._built("outputs", self._builder.finish, outputs)
-        return graph, self._builder.declared
+        return graph, self._builder.declared, self._builder.narrow
 
     def _built(self, where: str, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         try:

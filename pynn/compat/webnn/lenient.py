@@ -1,24 +1,42 @@
 """LenientBuilder: pynn's GraphBuilder with spec names, plus what pywebnn and its files take beyond the spec.
 
-Truth values of any data type, graph inputs and constants as outputs, squeeze, unsqueeze, shape, the global pools,
-symmetric padding, quantization by one number, recurrent weights without the dimension of directions.
+Truth values of any data type, 4-bit inputs, inputs and constants as outputs, squeeze, unsqueeze, shape, the global
+pools, symmetric padding, quantization by one number, recurrent weights without the dimension of directions.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from ...builder import GraphBuilder
 from ...errors import ValidationError
 from ...graph import Graph, Operand
-from ...types import DataType
+from ...types import DataType, OperandDescriptor
+
+CARRIERS = {DataType.INT4: DataType.INT8, DataType.UINT4: DataType.UINT8}
+"""What an input or a tensor of a 4-bit type really is; its values stay in the narrow range."""
 
 
 class LenientBuilder(GraphBuilder):
-    """Keeps its declared inputs in ``declared``, also those that no output needs."""
+    """Keeps its declared inputs in ``declared``, also those that no output needs, and the 4-bit ones in ``narrow``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.narrow: dict[str, DataType] = {}
+
+    def input(self, name: str, shape: Any, data_type: Any = None) -> Operand:
+        """As ``GraphBuilder.input``; int4 and uint4 are int8 and uint8 that ``narrow`` remembers."""
+        if isinstance(shape, OperandDescriptor) and data_type is None:
+            shape, data_type = shape.shape, shape.data_type
+        carrier = CARRIERS.get(data_type) if isinstance(data_type, str) else None  # type: ignore[call-overload]
+        operand = super().input(name, shape, data_type if carrier is None else carrier)
+        if carrier is not None:
+            self.narrow[name] = DataType.parse(data_type)
+        return operand
 
     @property
     def declared(self) -> dict[str, Operand]:
@@ -153,7 +171,19 @@ class LenientBuilder(GraphBuilder):
     ) -> Operand:
         scale = self._ranked(scale, input, label)
         point = self._zeros(scale, input.data_type) if zero_point is None else self._ranked(zero_point, input, label)
-        return super().dequantize_linear(input, scale, point, label=label)
+        source = input
+        if isinstance(source, Operand) and min(point.data_type.bits, source.data_type.bits) < 8:
+            point = self._as(point, source.data_type)
+            source = self._as(source, point.data_type)
+        return super().dequantize_linear(source, scale, point, label=label)
+
+    def _as(self, x: Operand, data_type: DataType) -> Operand:
+        """A constant in another integer type, if that holds its values."""
+        if x._data is None or x.data_type is data_type:
+            return x
+        converted = x._data.astype(data_type.numpy)
+        same = bool((converted.astype(np.int64) == x._data.astype(np.int64)).all())
+        return self.constant(converted) if same else x
 
     def _ranked(self, x: Operand, like: Operand, label: str) -> Operand:
         """One number for a tensor of any rank, as that many dimensions of 1. Constants stay constants."""

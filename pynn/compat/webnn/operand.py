@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...graph import Operand
+from ...types import DataType
 from .errors import translated
 from .lenient import LenientBuilder
 
@@ -12,15 +13,16 @@ from .lenient import LenientBuilder
 class MLOperand:
     """One value of a graph under construction; made by MLGraphBuilder's methods."""
 
-    __slots__ = ("_core", "_name")
+    __slots__ = ("_core", "_data_type", "_name")
 
-    def __init__(self, core: Operand, name: str | None = None) -> None:
+    def __init__(self, core: Operand, name: str | None = None, data_type: DataType | None = None) -> None:
         self._core = core
         self._name = name
+        self._data_type = data_type or core.data_type
 
     @property
     def data_type(self) -> str:
-        return self._core.data_type.value
+        return self._data_type.value
 
     @property
     def shape(self) -> list[int]:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import tensor as core
+from ...types import DataType
 from .errors import ArgumentError, StateError, translated
+from .lenient import CARRIERS
 
 if TYPE_CHECKING:
     from .context import MLContext
@@ -21,21 +23,30 @@ class MLTensor:
     """An array that lives with a context; made by ``MLContext.create_tensor``."""
 
     def __init__(
-        self, context: MLContext, shape: Sequence[int], data_type: str, readable: bool, writable: bool
+        self,
+        context: MLContext,
+        shape: Sequence[int],
+        data_type: str,
+        readable: bool,
+        writable: bool,
+        exportable_to_gpu: bool = False,
     ) -> None:
         self._context = context
+        self._exportable = exportable_to_gpu
+        self._narrow = DataType.parse(data_type) if data_type in CARRIERS else None
         self._readable = readable
         self._writable = writable
         self._capacity: list[int] | None = None
         self._core = self._allocate(shape, data_type)
 
     def _allocate(self, shape: Sequence[int], data_type: str) -> core.MLTensor:
+        carried = data_type if self._narrow is None else CARRIERS[self._narrow]
         with translated():
-            return self._context._core.create_tensor(list(shape), data_type, readable=True, writable=True)
+            return self._context._core.create_tensor(list(shape), carried, readable=True, writable=True)
 
     @property
     def data_type(self) -> str:
-        return self._core.data_type.value
+        return (self._narrow or self._core.data_type).value
 
     @property
     def shape(self) -> list[int]:
@@ -56,12 +67,13 @@ class MLTensor:
 
     @property
     def exportable_to_gpu(self) -> bool:
-        """Always False: there are no textures here."""
-        return False
+        """As it was asked for; it has no effect: there are no textures here."""
+        return self._exportable
 
     def destroy(self) -> None:
         """Give the memory back. Raises RuntimeError when that was done before."""
-        self._alive("destroy")
+        if self._core.destroyed:
+            raise StateError("destroy: the tensor is already destroyed")
         self._core.destroy()
 
     def _alive(self, where: str) -> core.MLTensor:
