@@ -35,6 +35,9 @@ CALLS = 1000
 BACKENDS = {"onnxruntime": "1.23.0", "tensorrt": "1.6.1.120"}
 CONSTANTS, SIDE = 48, 4096
 """3 GiB of float32."""
+KINDS = ("bytes", "mapped", "copied", "transposed")
+"""Where the constants' memory comes from. "transposed" are filters in another layout than ONNX's: while the graph is
+kept there are two copies of them, so that they are measured but outside the limit."""
 
 Result = TypeVar("Result")
 
@@ -108,7 +111,7 @@ def graph_s(rounds: int) -> dict[str, dict[str, float]]:
 
 
 def arrays(kind: str, folder: Path) -> Iterator[np.ndarray[Any, Any]]:
-    """The constants, one at a time: over ``bytes``, over a mapped file, or writable."""
+    """The constants, one at a time: over a mapped file, writable ("copied"), else over ``bytes``."""
     rng = np.random.default_rng(0)
     shape = (SIDE, SIDE)
     if kind == "mapped":
@@ -120,7 +123,7 @@ def arrays(kind: str, folder: Path) -> Iterator[np.ndarray[Any, Any]]:
         return
     for _ in range(CONSTANTS):
         array = np.frombuffer(rng.bytes(4 * SIDE * SIDE), np.float32).reshape(shape)
-        yield array if kind == "bytes" else array.copy()
+        yield array.copy() if kind == "copied" else array
 
 
 def convert_constants(kind: str) -> None:
@@ -130,7 +133,11 @@ def convert_constants(kind: str) -> None:
         x = b.input("x", [1, SIDE], "float32")
         kept = []
         for array in arrays(kind, Path(folder)):
-            x = b.matmul(x, b.constant(array))
+            if kind == "transposed":
+                w = b.constant(array.reshape(SIDE, 2, 2, SIDE // 4))
+                x = b.reshape(b.conv2d(b.reshape(x, [1, SIDE // 4, 2, 2]), w, filter_layout="ohwi"), [1, SIDE])
+            else:
+                x = b.matmul(x, b.constant(array))
             if kind != "copied":
                 kept.append(array)
             del array
@@ -148,7 +155,7 @@ def peak_rss() -> int:
 
 def memory() -> dict[str, dict[str, float]]:
     table: dict[str, dict[str, float]] = {}
-    for kind in ("bytes", "mapped", "copied"):
+    for kind in KINDS:
         command = [sys.executable, __file__, "--constants", kind]
         row = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
         row["ratio"] = round(row["peak_rss_saved"] / row["constants"], 3)
@@ -160,7 +167,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--constants", choices=["bytes", "mapped", "copied"], help=argparse.SUPPRESS)
+    parser.add_argument("--constants", choices=KINDS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.constants:
         convert_constants(arguments.constants)
@@ -169,7 +176,9 @@ def main() -> int:
     met = {
         "operator_us": max(operators.values()) <= LIMITS["operator_us"],
         "graph_s": max(row["total"] for row in graphs.values()) <= LIMITS["graph_s"],
-        "memory_ratio": max(row["ratio"] for row in constants.values()) <= LIMITS["memory_ratio"],
+        "memory_ratio": all(
+            row["ratio"] <= LIMITS["memory_ratio"] for kind, row in constants.items() if kind != "transposed"
+        ),
     }
     result = {
         "python": platform.python_version(),
