@@ -217,9 +217,12 @@ class _Carriers:
             with np.errstate(over="ignore"):
                 return e.constant(array.astype(target))
         bound = e.value(name).data_type
-        if name in self.entrances and source == bound and target in ("float32", "float16", "bool"):
+        if name in self.entrances and source == bound and target in ("float32", "float16"):
             return e.cast(e.value(name), target)
         x = self.carrier(e, name)
+        if target == "bool" and source == "uint8":
+            # RTX 1.6 takes a uint8 for the bool as it is: 255 came out of And(Cast(x), true) on a GPU.
+            return e.op("Not", e.op("Equal", x, e.scalar(0, x.data_type), data_type="bool"))
         if target == "bool":
             return e.cast(x, "bool")
         if target not in _INTEGERS:
