@@ -107,11 +107,11 @@ class MLGraph:
             )
         target = Path(path)
         file = to_file(self._graph, self._inputs, self._narrow, quantized=quantized or self._quantized)
-        if format == "text":
-            write_text(file)  # its errors come before any file is written
+        data = sidecar.detach(file, weights) if weights != "inline" else {}
+        content = write_text(file) if format == "text" else write_json(file)
         if weights != "inline":
-            sidecar.write(file, target, weights)
-        target.write_text(write_text(file) if format == "text" else write_json(file), encoding="utf-8", newline="\n")
+            sidecar.write(data, target, weights)
+        target.write_text(content, encoding="utf-8", newline="\n")
 
     @staticmethod
     def load(
@@ -123,7 +123,8 @@ class MLGraph:
 
         Data kept outside is looked for beside the file: ``model.safetensors``, ``NAME.safetensors``, ``NAME.weights``,
         ``model.weights``, the latter with ``manifest.json`` or ``NAME.manifest.json``; or where the arguments say,
-        relative to the file's folder. Raises GraphFileError (an OSError) that names the line, node or constant.
+        relative to the file's folder. A ``.weights`` file is mapped, not read: replace it, but do not write into it,
+        while the graph lives. Raises GraphFileError (an OSError) that names the line, node or constant.
         """
         source = Path(path)
         try:

@@ -192,9 +192,10 @@ class _Reader:
     def _bytes(self) -> Bytes:
         """All at once: as tokens they would take a hundred times their size."""
         _, text, position = self._next()
-        values = np.array(text.replace(",", " ").split(), dtype=np.int64)
-        if values.size and values.max() > 255:
-            self._fail("@bytes must be integers in 0..255", position)
+        well_formed = re.fullmatch(r"\s*(?:\d+\s*(?:,\s*\d+\s*)*)?", text)
+        values = np.fromstring(text, np.int64, sep=",") if well_formed and text.strip() else np.zeros(0, np.int64)
+        if not well_formed or (values.size and values.max() > 255):
+            self._fail("@bytes must be integers in 0..255 with commas between", position)
         return values.astype(np.uint8)
 
     def _node(self, file: GraphFile) -> None:

@@ -152,39 +152,42 @@ def _library() -> Any:
 # -- writing
 
 
-def write(file: GraphFile, path: Path, kind: str) -> list[Path]:
-    """Move all constants' data into files beside ``path`` and leave references. Returns the files written."""
-    data = {name: c.init for name, c in file.constants.items() if isinstance(c.init, np.ndarray)}
-    written = _write_safetensors(file, path, data) if kind == "safetensors" else _write_manifest(file, path, data)
-    for name in data:
+def detach(file: GraphFile, kind: str) -> dict[str, Constant]:
+    """Leave references in ``file`` and return the constants with their data, for ``write``.
+
+    Raises GraphFileError for what ``kind`` cannot hold.
+    """
+    data = {name: Constant(c.descriptor, c.init) for name, c in file.constants.items()}
+    for name, constant in data.items():
+        data_type = constant.descriptor.data_type
+        if kind == "safetensors" and data_type.value not in _SAFE_TYPES:
+            raise GraphFileError(
+                f"constant {name!r}: safetensors files cannot hold {data_type}; save with weights='manifest'"
+            )
         file.constants[name].init = WeightsRef(name)
-    return written
+    return data
 
 
-def _write_manifest(file: GraphFile, path: Path, data: Mapping[str, Bytes]) -> list[Path]:
-    blob, manifest = path.with_suffix(".weights"), path.with_name(path.stem + ".manifest.json")
+def write(data: Mapping[str, Constant], path: Path, kind: str) -> None:
+    """Write the data into files beside ``path``."""
+    if kind == "safetensors":
+        arrays = {name: unpack(name, constant) for name, constant in data.items()}
+        _library().numpy.save_file(arrays, path.with_suffix(".safetensors"))
+    else:
+        _write_manifest(data, path.with_suffix(".weights"), path.with_name(path.stem + ".manifest.json"))
+
+
+def _write_manifest(data: Mapping[str, Constant], blob: Path, manifest: Path) -> None:
     entries: dict[str, Any] = {}
-    with blob.open("wb") as out:
+    part = blob.with_name(blob.name + ".part")  # the blob itself may be mapped by the graph that is saved
+    with part.open("wb") as out:
         out.write(MAGIC + (1).to_bytes(4, "little"))
-        for name, content in data.items():
+        for name, constant in data.items():
+            content = constant.init
+            assert isinstance(content, np.ndarray)
             place = {"byteOffset": out.tell(), "byteLength": content.size, "layout": None}
-            entries[name] = described(file.constants[name].descriptor) | place
+            entries[name] = described(constant.descriptor) | place
             out.write(content.data)
+    part.replace(blob)
     record = {"format": MANIFEST_FORMAT, "version": 1, "endianness": "little", "tensors": entries}
     manifest.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    return [blob, manifest]
-
-
-def _write_safetensors(file: GraphFile, path: Path, data: Mapping[str, Bytes]) -> list[Path]:
-    arrays: dict[str, np.ndarray[Any, Any]] = {}
-    for name in data:
-        constant = file.constants[name]
-        if constant.descriptor.data_type.value not in _SAFE_TYPES:
-            raise GraphFileError(
-                f"constant {name!r}: safetensors files cannot hold {constant.descriptor.data_type}; save with "
-                "weights='manifest'"
-            )
-        arrays[name] = unpack(name, constant)
-    target = path.with_suffix(".safetensors")
-    _library().numpy.save_file(arrays, target)
-    return [target]
