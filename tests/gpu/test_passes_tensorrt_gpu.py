@@ -8,6 +8,7 @@ from pynn.backends.base import CompileOptions
 from pynn.backends.trt import TensorRTBackend
 from pynn.converter.passes import backend_passes
 from pynn.converter.serialize import to_model
+from pynn.errors import EngineBuildError
 
 from ..converter import legal
 from ..converter import test_passes_tensorrt as integers
@@ -30,13 +31,22 @@ def on_the_gpu(backend: TensorRTBackend, monkeypatch: pytest.MonkeyPatch) -> Non
     def run(self: Legal, reference: bool = False) -> list[Array]:
         if not self.passes:
             return self.run_on_cpu(reference)
-        with backend.compile(to_model(self.graph), CompileOptions()) as executable:
+        try:
+            executable = backend.compile(to_model(self.graph), CompileOptions())
+        except EngineBuildError as error:
+            if "No valid engine configs for Matmul" in str(error):
+                pytest.xfail(
+                    "TensorRT for RTX has no kernel for this product on this GPU: 4-bit blocks of 2 rows on 9.0"
+                )
+            raise
+        with executable:
             results = executable.run(self.feeds)
         return [results[name] for name in self.graph.outputs]
 
     monkeypatch.setattr(Legal, "run", run)
 
 
+test_layer_normalization = integers.test_half_layer_normalization_rounds_once
 test_arithmetic = integers.test_arithmetic_wraps_as_the_type_does
 test_constant_power = integers.test_constant_power_is_exact
 test_order = integers.test_order_is_unsigned_above_the_sign_bit

@@ -9,6 +9,7 @@ from ...ops.emitter import Tensor
 from ..onnx_graph import OnnxGraph, OnnxNode
 from . import Rewriter, graph_pass, rewrite
 from .tensorrt_integers import broadcast
+from .tensorrt_precision import widened
 
 
 @graph_pass
@@ -50,16 +51,7 @@ def widen_half_gru(graph: OnnxGraph) -> None:
 
 
 def _gru(e: Rewriter, node: OnnxNode) -> Sequence[Tensor | None] | None:
-    if node.op_type != "GRU" or e.value(node.inputs[0]).data_type != "float16":
-        return None
-    wide = [e.value(name) if name else None for name in node.inputs]
-    for i, x in enumerate(wide):
-        if x is not None and x.data_type == "float16":
-            array = e.constant_value(x)
-            wide[i] = e.constant(array.astype("float32")) if array is not None else e.cast(x, "float32")
-    outputs = [("float32", e.value(name).shape) if name else None for name in node.outputs]
-    made = e.multi("GRU", *wide, outputs=outputs, **node.attributes)
-    return [e.cast(x, "float16") if name else None for name, x in zip(node.outputs, made, strict=True)]
+    return widened(e, node) if node.op_type == "GRU" else None
 
 
 @graph_pass

@@ -9,6 +9,7 @@ from .tensorrt_early import fold_arg_axes, split_half_gemm, widen_half_gru
 from .tensorrt_integer_ops import replace_float_only_operators
 from .tensorrt_logic import settle_decided_logic
 from .tensorrt_pooling import fix_pool_padding, unroll_pools
+from .tensorrt_precision import widen_half_layer_normalization
 from .tensorrt_quantization import decompose_quantization
 from .tensorrt_ranks import raise_ranks
 from .tensorrt_recurrent import shield_recurrent_casts
@@ -21,6 +22,7 @@ _PASSES = (
     carry_integers,
     replace_float_only_operators,
     settle_decided_logic,
+    widen_half_layer_normalization,
     raise_ranks,
     shield_recurrent_casts,
 )
