@@ -28,6 +28,17 @@ def _filled(e: Emitter, n: Node, name: str, value: float, shape: Shape, data_typ
     return e.optional(n, name) or e.constant(np.full(shape, value, dtype=data_type))
 
 
+def _own_mean(e: Emitter, x: Tensor, scale: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Each element is its own mean: 0 (NaN of NaN and infinity), scaled and shifted."""
+    x = e.op("Sub", x, x)
+    x = e.op("Mul", x, scale) if scale is not None else x
+    return e.op("Add", x, bias) if bias is not None else x
+
+
+def _per_channel(e: Emitter, vector: Tensor | None) -> Tensor | None:
+    return e.reshape(vector, (vector.shape[0], 1, 1)) if vector is not None else None
+
+
 # -- batchNormalization ---------------------------------------------------------------------
 
 
@@ -91,6 +102,8 @@ def _infer_instance(c: Call) -> OperandDescriptor:
 def _lower_instance(e: Emitter, n: Node) -> Tensor:
     layout = n.attributes["layout"]
     x = to_nchw(e, e.input(n, "input"), layout)
+    if x.shape[2] * x.shape[3] == 1:
+        return from_nchw(e, _own_mean(e, x, *(_per_channel(e, e.optional(n, p)) for p in ("scale", "bias"))), layout)
     scale = _filled(e, n, "scale", 1, (x.shape[1],), x.data_type)
     bias = _filled(e, n, "bias", 0, (x.shape[1],), x.data_type)
     return from_nchw(e, e.op("InstanceNormalization", x, scale, bias, epsilon=n.attributes["epsilon"]), layout)
@@ -120,9 +133,7 @@ def _lower_layer(e: Emitter, n: Node) -> Tensor:
     x, scale, bias = e.input(n, "input"), e.optional(n, "scale"), e.optional(n, "bias")
     axes: tuple[int, ...] = n.attributes["axes"]
     if not axes:
-        x = e.op("Sub", x, x)  # each element is its own mean
-        x = e.op("Mul", x, scale) if scale is not None else x
-        return e.op("Add", x, bias) if bias is not None else x
+        return _own_mean(e, x, scale, bias)
     ascending = sorted(range(len(axes)), key=axes.__getitem__)
     outer = [axis for axis in range(x.rank) if axis not in axes]
     order = outer + sorted(axes)
