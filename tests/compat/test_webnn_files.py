@@ -163,6 +163,23 @@ def test_options_as_other_writers_have_them(context: webnn.MLContext, tmp_path: 
     assert r["up"].shape == (1, 2, 8, 8) and r["flipped"].tolist() == [1, 2] and not r["any"].any()
 
 
+def test_layer_normalization_without_axes(context: webnn.MLContext, tmp_path: Path) -> None:
+    (tmp_path / "g.webnn").write_text(
+        """webnn_graph "g" v1 {
+          inputs { x: f32[2, 2, 3]; }
+          consts { s: f32[3] @scalar(2); }
+          nodes { last = layerNormalization(x, scale=s, epsilon=1e-05); rest = layerNormalization(x); }
+          outputs { last; rest; }
+        }""",
+        encoding="utf-8",
+    )
+    x = np.arange(12, dtype=F32).reshape(2, 2, 3) ** 2
+    results = context.compute(webnn.MLGraph.load(tmp_path / "g.webnn"), {"x": x})
+    for name, axes, scale in (("last", (2,), 2), ("rest", (1, 2), 1)):
+        plain = (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + F32(1e-5))
+        np.testing.assert_allclose(results[name], scale * plain, rtol=1e-4, atol=1e-6)
+
+
 def test_json_of_pywebnn(context: webnn.MLContext, tmp_path: Path) -> None:
     record = {
         "format": "webnn-graph-json",

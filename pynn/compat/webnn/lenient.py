@@ -157,6 +157,22 @@ class LenientBuilder(GraphBuilder):
         """The maximum over height and width, both kept as 1."""
         return self.max_pool2d(input, layout=layout, label=label)
 
+    def layer_normalization(
+        self,
+        input: Operand,
+        *,
+        scale: Operand | None = None,
+        bias: Operand | None = None,
+        axes: Sequence[int] | None = None,
+        epsilon: float = 1e-5,
+        label: str = "",
+    ) -> Operand:
+        """As the spec's; without ``axes``, as many of the last ones as ``scale`` or ``bias`` has."""
+        given = scale if scale is not None else bias
+        if axes is None and isinstance(given, Operand) and isinstance(input, Operand) and 0 < given.rank <= input.rank:
+            axes = range(input.rank - given.rank, input.rank)
+        return super().layer_normalization(input, scale=scale, bias=bias, axes=axes, epsilon=epsilon, label=label)
+
     # -- quantization
 
     def quantize_linear(

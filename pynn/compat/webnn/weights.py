@@ -185,7 +185,7 @@ def _write_manifest(data: Mapping[str, Constant], blob: Path, manifest: Path) ->
         for name, constant in data.items():
             content = constant.init
             assert isinstance(content, np.ndarray)
-            place = {"byteOffset": out.tell(), "byteLength": content.size, "layout": None}
+            place = {"byteOffset": out.tell(), "byteLength": content.size, "layout": "row-major"}
             entries[name] = described(constant.descriptor) | place
             out.write(content.data)
     part.replace(blob)
