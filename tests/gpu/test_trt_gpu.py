@@ -25,7 +25,7 @@ from pynn.backends.engine_file import EngineFile
 from pynn.backends.ort import OrtBackend
 from pynn.backends.trt import TensorRTBackend, TensorRTExecutable, build_plan, load_engine, open_library
 from pynn.converter.model import OnnxModel
-from pynn.errors import EngineBuildError, InputError, InvalidStateError, PlanError, UnsupportedModelError
+from pynn.errors import DeviceOutOfMemoryError, EngineBuildError, InputError, InvalidStateError, PlanError, UnsupportedModelError
 
 from ..native.models import deep, model_of, tiny, weights_of, with_weights_outside
 
@@ -285,6 +285,17 @@ def test_closed_in_the_middle_of_runs(backend: TensorRTBackend) -> None:
     for thread in threads:
         thread.join()
     assert {type(error) for error in ended} == {InvalidStateError}
+
+
+def test_out_of_gpu_memory_is_named_and_passes(backend: TensorRTBackend) -> None:
+    device = cuda.Device(cuda.discover().require(), 0)
+    with pytest.raises(DeviceOutOfMemoryError, match="memory"):
+        cuda.DeviceMemory(device, 1 << 45)
+    big = tiny(1 << 22)
+    with cuda.DeviceMemory(device, device.free_memory() - (256 << 20)), pytest.raises(DeviceOutOfMemoryError):
+        compiled(backend, big)
+    with compiled(backend, tiny()) as executable:
+        close(executable.run({"x": rows(4)})["y"], rows(4))
 
 
 def test_refused_model_leaves_the_backend_usable(backend: TensorRTBackend) -> None:
