@@ -75,7 +75,7 @@ class Net:
         taken = {*self.graph.inputs, *self.graph.outputs}
         for node, base in zip(self.graph.nodes, self.bases, strict=True):
             for i, result in enumerate(node.outputs):
-                name = f"{base}:{i}" if i else base
+                name = f"{base}:{i}"
                 while name in taken:
                     name += "'"
                 taken.add(name)

@@ -51,7 +51,7 @@ class OnnxGraph:
     """Nodes in topological order; ``values`` has the type and shape of every value by name, initializers included.
 
     ``inputs`` and ``outputs`` map the public (WebNN) name to the ONNX value name: WebNN allows the same name on both
-    sides, ONNX does not. ``carriers`` maps a public name to the public data type when a pass gave the ONNX value
+    sides, ONNX does not. ``carriers`` maps the ONNX name of such a value to the public data type when a pass gave it
     another type than the user's: the back end converts at the boundary.
     """
 

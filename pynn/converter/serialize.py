@@ -95,7 +95,7 @@ def _attribute(key: str, value: Any) -> onnx.AttributeProto:
 
 def _spec(graph: OnnxGraph, name: str, value: str) -> TensorSpec:
     tensor = graph.values[value]
-    public = graph.carriers.get(name, tensor.data_type)
+    public = graph.carriers.get(value, tensor.data_type)
     return TensorSpec(name, value, public, tensor.shape, tensor.data_type if public != tensor.data_type else "")
 
 

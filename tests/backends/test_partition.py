@@ -20,6 +20,7 @@ from pynn.backends.partition_executable import PartitionedExecutable
 from pynn.backends.partition_report import LeftOut
 from pynn.backends.partition_search import Partitioned, partition, refused_operators
 from pynn.converter import OnnxModel
+from pynn.converter.onnx_graph import base_names
 from pynn.graph import Graph, Operand
 
 from .partition_fakes import FakeTensorRT, agree, graph_of, in_parts, lower, refusal_of
@@ -140,9 +141,9 @@ def test_a_cut_keeps_public_names_and_shares_constants() -> None:
     net = Net(graph)
     first, second = cut_out(net, [0, 1]), cut_out(net, [2])
     assert list(first.graph.inputs) == ["x"]
-    assert list(first.graph.outputs) == ["a/add_0", "x", "twice"]
-    assert dict(first.handed) == {"a/add_0": "a/add_0", "x": "c/sin_0"}
-    assert sorted(second.graph.inputs) == ["a/add_0", "c/sin_0"]
+    assert list(first.graph.outputs) == ["a/add_0:0", "x", "twice"]
+    assert dict(first.handed) == {"a/add_0:0": "a/add_0:0", "x": "c/sin_0:0"}
+    assert sorted(second.graph.inputs) == ["a/add_0:0", "c/sin_0:0"]
     assert list(second.graph.outputs) == ["y"] and not second.handed
     assert first.graph.nodes == graph.nodes[:2]
     assert first.graph.constants[0] is graph.constants[0]
@@ -150,12 +151,12 @@ def test_a_cut_keeps_public_names_and_shares_constants() -> None:
 
 def test_names_of_values_never_meet_public_ones() -> None:
     def build(b: pynn.GraphBuilder) -> dict[str, Operand]:
-        x = b.sin(b.input("sin_0", [4], "float32"))
-        return {"sin_0'": b.cos(x)}
+        x = b.sin(b.input("sin_0:0", [4], "float32"))
+        return {"sin_0:0'": b.cos(x)}
 
     graph = graph_of(build)
     (name,) = cut_out(Net(graph), [1]).graph.inputs
-    assert name not in ("sin_0", "sin_0'")
+    assert name not in ("sin_0:0", "sin_0:0'")
     made = in_parts(graph, FakeTensorRT("cos"))
     assert made.executable is not None
     agree(graph, made.executable)
@@ -259,6 +260,31 @@ def test_parts_compute_what_the_whole_does(
     with made.executable as executable:
         agree(graph, executable, seed)
     assert all(one.inner._closed for one in backend.executables), "an engine was forgotten"
+
+
+def test_an_output_may_have_the_name_of_an_input_of_another_type() -> None:
+    def build(b: pynn.GraphBuilder) -> dict[str, Operand]:
+        x, k = b.input("x", [2, 3], "float32"), b.input("k", [2, 3], "uint32")
+        first = b.sin(x, label="refused")
+        return {"x": b.add(b.add(k, k), b.cast(b.abs(b.neg(x)), "uint32")), "k": b.cos(first)}
+
+    graph = graph_of(build)
+    made = in_parts(graph, FakeTensorRT("refused", parse=False, names=False))
+    assert [one.label for one in made.report.left_out] == ["refused"]
+    assert made.executable is not None
+    agree(graph, made.executable)
+
+
+def test_where_a_value_enters_is_not_called_as_an_operator_of_the_part() -> None:
+    """Both additions are the first of their part: nodes made at the entrance are not blamed on the second."""
+
+    def build(b: pynn.GraphBuilder) -> dict[str, Operand]:
+        first = b.add(b.input("x", [4], "uint32"), b.input("z", [4], "uint32"))
+        return {"y": b.add(first, b.cast(b.cos(b.cast(first, "float32")), "uint32"))}
+
+    second = cut_out(Net(graph_of(build)), [4]).graph
+    assert base_names(second) == ("add_0",)
+    assert "add_0" not in second.inputs and "add_0:0" in second.inputs
 
 
 # -- what is learnt of a refusal

@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pynn.builder import GraphBuilder
 from pynn.converter.passes import backend_passes
+from pynn.converter.serialize import to_model
+from pynn.graph import Operand
 from pynn.native import Library
 
 from .legal import INTEGERS, NARROW, Array, Legal, edges, exact, passes_of, wrapped
@@ -217,6 +220,20 @@ def test_boundary_types_and_carriers() -> None:
         graph = Legal(lambda g, x: g.add(x, x), {"a": a.astype(data_type)}).graph
         assert [graph.values[v].data_type for v in (graph.inputs["a"], graph.outputs["out"])] == [bound, bound]
         assert graph.carriers == ({} if bound == data_type else {"a": data_type, "out": data_type})
+
+
+def test_an_output_with_the_name_of_an_input_has_its_own_carrier() -> None:
+    def build(g: GraphBuilder, x: Operand, k: Operand) -> dict[str, Operand]:
+        return {"x": g.add(k, k), "k": g.sin(x)}
+
+    legal = Legal(build, {"x": np.zeros(3, np.float32), "k": np.ones(3, np.uint32)})
+    model = to_model(legal.graph)
+    assert [(s.name, s.data_type, s.carrier) for s in (*model.inputs, *model.outputs)] == [
+        ("x", "float32", ""),
+        ("k", "uint32", "int32"),
+        ("x", "uint32", "int32"),
+        ("k", "float32", ""),
+    ]
 
 
 def test_a_bool_stays_a_bool() -> None:

@@ -80,23 +80,23 @@ class _Carriers:
     def run(self) -> None:
         graph = self.graph
         body, graph.nodes = graph.nodes, []
-        for public, name in graph.inputs.items():
+        for name in graph.inputs.values():
             if self.public[name] in CARRIERS:
-                self._enter(public, name)
+                self._enter(name)
         entrance, graph.nodes = graph.nodes, body
         rewrite(graph, self.rule, retype=True)
         graph.nodes[:0] = entrance
-        for public, name in graph.outputs.items():
+        for name in graph.outputs.values():
             if self.public[name] in CARRIERS:
-                self._leave(public, name)
+                self._leave(name)
         sweep(graph)
 
-    def _enter(self, public: str, name: str) -> None:
+    def _enter(self, name: str) -> None:
         """Turn what the engine takes in into a carrier."""
         graph, data_type = self.graph, self.public[name]
         view = self.views.get(data_type)
         if view:
-            graph.carriers[public] = data_type
+            graph.carriers[name] = data_type
             graph.values[name] = Tensor(name, view, graph.values[name].shape)
         e = Rewriter(graph)
         e.at(OnnxNode("", [], [], {}, f"{name}/enter", "input"))
@@ -105,12 +105,12 @@ class _Carriers:
             wide = integers.wrap(e, wide, data_type)
         self.carried[name] = wide
 
-    def _leave(self, public: str, name: str) -> None:
+    def _leave(self, name: str) -> None:
         """Turn a carrier that is a graph output into what the engine gives out."""
         graph, data_type = self.graph, self.public[name]
         inside = graph.values[name]
         if data_type == "uint64":
-            graph.carriers[public] = data_type
+            graph.carriers[name] = data_type
             return
         producer = next(node for node in reversed(graph.nodes) if name in node.outputs)
         hidden = graph.fresh(f"{name}/carried")
@@ -125,7 +125,7 @@ class _Carriers:
             source = self.truths[name]
         elif data_type in self.views:
             source = integers.wrap(e, source, self.views[data_type])
-            graph.carriers[public] = data_type
+            graph.carriers[name] = data_type
         outside = self.views.get(data_type, data_type)
         del graph.values[name]
         cast = OnnxNode("Cast", [source.name], [name], {"to": outside}, f"{name}/leave/Cast", producer.origin)
