@@ -25,7 +25,14 @@ from pynn.backends.engine_file import EngineFile
 from pynn.backends.ort import OrtBackend
 from pynn.backends.trt import TensorRTBackend, TensorRTExecutable, build_plan, load_engine, open_library
 from pynn.converter.model import OnnxModel
-from pynn.errors import DeviceOutOfMemoryError, EngineBuildError, InputError, InvalidStateError, PlanError, UnsupportedModelError
+from pynn.errors import (
+    DeviceOutOfMemoryError,
+    EngineBuildError,
+    InputError,
+    InvalidStateError,
+    PlanError,
+    UnsupportedModelError,
+)
 
 from ..native.models import deep, model_of, tiny, weights_of, with_weights_outside
 
