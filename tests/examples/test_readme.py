@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,3 +34,16 @@ def test_the_model(tmp_path, monkeypatch):
     names = {"ids": np.zeros((1, 2048), np.int32)}
     exec("import pynn\n" + SNIPPETS[1].replace("model.run(", "result = model.run("), names)
     assert names["result"]["target_label"].shape == (1, 214)
+
+
+def test_the_tensors():
+    names = {}
+    exec(SNIPPETS[2], names)
+    np.testing.assert_array_equal(names["result"], np.arange(4, dtype=np.float32) * 4)
+
+
+def test_the_pywebnn_program(monkeypatch):
+    monkeypatch.setitem(sys.modules, "webnn", None)
+    names = {}
+    exec(SNIPPETS[3], names)
+    np.testing.assert_array_equal(names["result"], np.ones((2, 3), np.float32))
