@@ -12,14 +12,15 @@ import pytest
 from pynn.backends.base import CompileOptions
 from pynn.backends.ort import OrtBackend
 from pynn.builder import GraphBuilder
-from pynn.converter import OnnxNode, backend_passes, lower_graph, to_onnx
+from pynn.converter import OnnxGraph, OnnxNode, backend_passes, lower_graph, to_onnx
 from pynn.converter.passes import run_passes
 from pynn.converter.passes.ort_kernels import LACKS
-from pynn.converter.passes.ort_support import Kernels, main_inputs
+from pynn.converter.passes.ort_support import Kernels, main_inputs, release
 from pynn.graph import Graph, Operand
 from pynn.ops.registry import operators
 
 from ..conformance.compare import ulp_distance
+from ..ops.reference_part1 import greatest, pool2d
 
 Array = np.ndarray[Any, Any]
 TYPES = ("int8", "uint8", "int32", "uint32", "int64", "uint64")
@@ -38,6 +39,12 @@ def run(graph: Graph, feeds: dict[str, Array], version: str = "") -> dict[str, A
     model = to_onnx(graph, backend_passes("onnxruntime", version or version_here()))
     with OrtBackend(use_gpu=False).compile(model, CompileOptions()) as executable:
         return executable.run(feeds)
+
+
+def lower_and_pass(graph: Graph, version: str) -> OnnxGraph:
+    lowered = lower_graph(graph)
+    run_passes(lowered, backend_passes("onnxruntime", version))
+    return lowered
 
 
 def values(dtype: str, shape: tuple[int, ...], seed: int) -> Array:
@@ -266,9 +273,41 @@ def test_batch_normalization_behind_a_convolution_is_left_for_fusion() -> None:
     weight = b.constant(np.ones((4, 3, 3, 3), np.float32))
     four = b.constant(np.ones(4, np.float32))
     graph = b.finish({"y": b.batch_normalization(b.conv2d(x, weight), four, four)})
-    lowered = lower_graph(graph)
-    run_passes(lowered, backend_passes("onnxruntime", "1.32.0"))
-    assert "BatchNormalization" in [node.op_type for node in lowered.nodes]
+    assert "BatchNormalization" in [node.op_type for node in lower_and_pass(graph, "1.32.0").nodes]
+
+
+@pytest.mark.parametrize("version", ["", "1.20.1", "1.28.0"])
+@pytest.mark.parametrize("padding", [[0, 0, 0, 0], [1, 2, 0, 3]])
+@pytest.mark.parametrize("strides", [[1, 1], [3, 2]])
+@pytest.mark.parametrize("window", [[2, 2], [1, 3]])
+def test_dilated_max_pool_keeps_infinity(
+    version: str, padding: list[int], strides: list[int], window: list[int]
+) -> None:
+    x = np.random.default_rng(5).standard_normal((2, 3, 9, 11), np.float32)
+    x[:, 1] = -np.inf
+    options: dict[str, Any] = {"padding": padding, "strides": strides, "dilations": [2, 3], "window_dimensions": window}
+    b = GraphBuilder()
+    graph = b.finish({"y": b.max_pool2d(b.input("x", x.shape, "float32"), **options)})
+    np.testing.assert_array_equal(run(graph, {"x": x}, version)["y"], pool2d(x, greatest, **options))
+    left = [node.op_type for node in lower_and_pass(graph, version or version_here()).nodes]
+    assert ("MaxPool" in left) == (release(version or version_here()) > (1, 28))
+
+
+@pytest.mark.parametrize("version", ["", "1.22.0"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("epsilon", [1e-5, 0.25])
+def test_layer_normalization_of_one_element(version: str, dtype: str, epsilon: float) -> None:
+    x = np.array([3, -5, np.inf, np.nan], dtype).reshape(2, 2, 1)
+    scale, bias = np.array([2], dtype), np.array([7], dtype)
+    b = GraphBuilder()
+    operands = b.input("x", x.shape, dtype), b.constant(scale), b.constant(bias)
+    y = b.layer_normalization(operands[0], scale=operands[1], bias=operands[2], axes=[2], epsilon=epsilon)
+    graph = b.finish({"y": y, "z": b.layer_normalization(operands[0], axes=[2])})
+    found = run(graph, {"x": x}, version)
+    np.testing.assert_array_equal(found["y"].ravel(), np.array([7, 7, np.nan, np.nan], dtype))
+    np.testing.assert_array_equal(found["z"].ravel(), np.array([0, 0, np.nan, np.nan], dtype))
+    left = [node.op_type for node in lower_and_pass(graph, "1.22.0").nodes]
+    assert "LayerNormalization" not in left
 
 
 def test_a_network_of_floats_is_not_touched() -> None:

@@ -1,6 +1,8 @@
-"""Float operators that ONNX Runtime's CPU provider computes outside WebNN's tolerances."""
+"""Float operators that ONNX Runtime's CPU provider computes outside WebNN's tolerances, or refuses."""
 
 from __future__ import annotations
+
+import math
 
 from ...ops.emitter import Tensor
 from ..onnx_graph import OnnxGraph, OnnxNode
@@ -86,5 +88,66 @@ def ort_float16_quantization(graph: OnnxGraph) -> None:
             return None
         wide = r.cast(x, "float32"), r.cast(scale, "float32")
         return r.op("QuantizeLinear", *wide, *rest, data_type=r.value(node.outputs[0]).data_type, **node.attributes)
+
+    rewrite(graph, rule)
+
+
+@graph_pass
+def ort_dilated_max_pool(graph: OnnxGraph) -> None:
+    """MaxPool of float32 with dilations gives the lowest finite number for a window of -infinity only (1.20 to 1.28).
+
+    The maximum of shifted slices instead, one axis after the other.
+    """
+
+    def rule(r: Rewriter, node: OnnxNode) -> Tensor | None:
+        dilations = node.attributes.get("dilations") or [1]
+        if node.op_type != "MaxPool" or max(dilations) == 1 or len(node.outputs) > 1:
+            return None
+        x, result = r.value(node.inputs[0]), r.value(node.outputs[0])
+        pads = node.attributes.get("pads") or [0] * (2 * len(dilations))
+        if x.data_type != "float32":
+            return None
+        window = node.attributes["kernel_shape"]
+        strides = node.attributes.get("strides") or [1] * len(window)
+        for i, (size, dilation, stride) in enumerate(zip(window, dilations, strides, strict=True)):
+            axis, out = i + 2, result.shape[i + 2]
+            reach = (out - 1) * stride + 1
+            before, after = pads[i], (size - 1) * dilation + reach - x.shape[axis] - pads[i]
+            if before or after > 0:
+                padding = [0] * (2 * x.rank)
+                padding[axis], padding[x.rank + axis] = before, max(after, 0)
+                shape = (*x.shape[:axis], x.shape[axis] + before + max(after, 0), *x.shape[axis + 1 :])
+                x = r.op("Pad", x, r.ints(padding), r.scalar(-math.inf, "float32"), shape=shape)
+            shape = (*x.shape[:axis], out, *x.shape[axis + 1 :])
+            shifted = [
+                r.op("Slice", x, *(r.ints([v]) for v in (start, start + reach, axis, stride)), shape=shape)
+                for start in range(0, size * dilation, dilation)
+            ]
+            x = r.op("Max", *shifted) if len(shifted) > 1 else shifted[0]
+        return x
+
+    rewrite(graph, rule)
+
+
+@graph_pass
+def ort_layer_normalization(graph: OnnxGraph) -> None:
+    """LayerNormalization refuses, at run, to normalize over a single element ("Size of X.shape[axis:] must be larger
+    than 1", 1.21 to 1.23).
+
+    Such an element is its own mean: (x - x) / sqrt(epsilon) * scale + bias.
+    """
+
+    def rule(r: Rewriter, node: OnnxNode) -> Tensor | None:
+        if node.op_type != "LayerNormalization" or len(node.outputs) > 1:
+            return None
+        x, scale, *bias = r.inputs(node)
+        assert x is not None and scale is not None
+        axis = node.attributes.get("axis", -1) % x.rank
+        if math.prod(x.shape[axis:]) != 1:
+            return None
+        deviation = r.scalar(math.sqrt(node.attributes.get("epsilon", 1e-5)), "float32")
+        none = r.op("Div", r.cast(r.op("Sub", x, x), "float32"), deviation)
+        scaled = r.op("Mul", r.cast(none, x.data_type), scale)
+        return r.op("Add", scaled, bias[0]) if bias and bias[0] is not None else scaled
 
     rewrite(graph, rule)

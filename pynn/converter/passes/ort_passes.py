@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from . import Pass
-from .ort_accuracy import ort_batch_normalization, ort_float16_quantization, ort_sigmoid, ort_sqrt
+from .ort_accuracy import (
+    ort_batch_normalization,
+    ort_dilated_max_pool,
+    ort_float16_quantization,
+    ort_layer_normalization,
+    ort_sigmoid,
+    ort_sqrt,
+)
 from .ort_fusions import ort_pad_fusion
 from .ort_integers import (
     ort_int64_order,
@@ -24,6 +31,8 @@ def passes_for(version: str) -> tuple[Pass, ...]:
         (ort_batch_normalization, True),
         (ort_sqrt, number <= (1, 20)),
         (ort_float16_quantization, number <= (1, 29)),
+        (ort_dilated_max_pool, number <= (1, 28)),
+        (ort_layer_normalization, (1, 21) <= number <= (1, 23)),
         (ort_pad_fusion, (1, 25) <= number <= (1, 31)),
         (ort_integer_power(), True),
         (ort_integer_division(), True),
