@@ -75,7 +75,7 @@ def _discover(epoch: int) -> Discovery:
     try:
         from cuda.bindings import driver as api
     except ImportError as error:
-        return Discovery(None, f"cuda-python cannot be imported: {error}", 'pip install "pynn[tensorrt]"')
+        return Discovery(None, f"cuda-python cannot be imported: {error}", "pip install cuda-python")
     try:
         driver = Driver(api)
     except Exception as error:
