@@ -18,7 +18,9 @@ SHIM_NAME = "pynn_trt.dll" if sys.platform == "win32" else "libpynn_trt.so"
 HEADER_NAME = "pynn_trt.h"
 PACKAGES = ("tensorrt_rtx_libs", "tensorrt_libs")
 SUBFOLDERS = ("", "lib", "lib64", "bin", *PACKAGES)
-INSTALL_HINT = "pip install tensorrt-rtx cuda-python, or set PYNN_TENSORRT_LIBRARY_DIR to the folder that holds TensorRT"
+INSTALL_HINT = (
+    "pip install tensorrt-rtx cuda-python, or set PYNN_TENSORRT_LIBRARY_DIR to the folder that holds TensorRT"
+)
 
 _HERE = Path(__file__).resolve().parent
 
