@@ -49,7 +49,7 @@ doctor() {
   python3 -c 'import sys; from pynn.cli import main; sys.exit(main())' doctor
 }
 
-tests() { NVIDIA_TF32_OVERRIDE=0 python3 -m pytest -q -p no:cacheprovider --require=gpu -m gpu --durations=10 tests; }
+tests() { python3 -m pytest -q -p no:cacheprovider --require=gpu -m gpu --durations=10 tests; }
 
 examples() {
   unset PYTHONSAFEPATH

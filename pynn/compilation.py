@@ -53,7 +53,7 @@ def compile(  # noqa: A001  (pynn.compile is the name users call)
     Raises ValidationError for bad arguments, ModelError when the model is not valid ONNX, UnsupportedModelError when no
     back end takes it, BackendUnavailableError when there is no back end, OSError when the file cannot be read.
     """
-    wish = check_wish(backend, power_preference, accelerated, device, tensorrt_library, allow_partition)
+    wish = check_wish(backend, power_preference, accelerated, device, tensorrt_library, allow_partition, bool(tf32))
     source = load_model(model)
     options = CompileOptions(dict(shapes or {}), device, cuda_graph, optimization_level, workspace_bytes, tf32)
     selection = select(wish)
@@ -95,7 +95,7 @@ def build_engine(
     options = CompileOptions(
         dict(shapes or {}), optimization_level=optimization_level, workspace_bytes=workspace_bytes, tf32=tf32
     )
-    with open_library(tensorrt_library) as library:
+    with open_library(tensorrt_library, tf32=bool(tf32)) as library:
         if isinstance(source, Graph):
             source = to_onnx(source, backend_passes("tensorrt", library.info.version))
         engine = build_plan(source, library, options, targets, progress=progress, cancel=cancel)

@@ -43,7 +43,7 @@ class ML:
         Raises ValidationError for a bad argument, BackendUnavailableError (a NotSupportedError) with every candidate's
         reason when no back end can be used. Spec: https://www.w3.org/TR/webnn/#api-ml-createcontext.
         """
-        wish = check_wish(backend, power_preference, accelerated, device, tensorrt_library, allow_partition)
+        wish = check_wish(backend, power_preference, accelerated, device, tensorrt_library, allow_partition, bool(tf32))
         options = CompileOptions({}, device, cuda_graph, optimization_level, workspace_bytes, tf32)
         return _context(select(wish), options)
 
@@ -62,7 +62,7 @@ class ML:
         allow_partition: bool = True,
     ) -> MLContext:
         """``create_context``, looking for back ends in a thread."""
-        wish = check_wish(backend, power_preference, accelerated, device, tensorrt_library, allow_partition)
+        wish = check_wish(backend, power_preference, accelerated, device, tensorrt_library, allow_partition, bool(tf32))
         options = CompileOptions({}, device, cuda_graph, optimization_level, workspace_bytes, tf32)
         return _context(await in_thread(select, wish), options)
 

@@ -55,6 +55,7 @@ class Wish:
     device: int = 0
     tensorrt_library: str | None = None
     allow_partition: bool = True
+    tf32: bool = False
 
     @property
     def wants_gpu(self) -> bool:
@@ -68,6 +69,7 @@ def check_wish(
     device: int,
     tensorrt_library: object,
     allow_partition: bool = True,
+    tf32: bool = False,
 ) -> Wish:
     """Raises ValidationError naming the argument and what it may be."""
     name = "auto" if backend is None else backend
@@ -85,7 +87,7 @@ def check_wish(
     if tensorrt_library is not None and not isinstance(tensorrt_library, (str, os.PathLike)):
         raise ValidationError(f"tensorrt_library must be a directory, got {tensorrt_library!r}")
     directory = None if tensorrt_library is None else os.fspath(tensorrt_library)
-    return Wish(name, power_preference, accelerated, device, directory, allow_partition)
+    return Wish(name, power_preference, accelerated, device, directory, allow_partition, tf32)
 
 
 class Selection:
@@ -278,7 +280,7 @@ def _forced(backend: Backend, wish: Wish, partner: Callable[[], Backend] | None 
 def _tensorrt(wish: Wish) -> Backend:
     from .trt import TensorRTBackend
 
-    return TensorRTBackend(library_dir=wish.tensorrt_library, device=wish.device)
+    return TensorRTBackend(library_dir=wish.tensorrt_library, device=wish.device, tf32=wish.tf32)
 
 
 def _onnxruntime(wish: Wish) -> Backend:

@@ -23,7 +23,7 @@ from .base import Backend, CompileOptions, Executable, Probe
 from .cuda import Device
 from .engine_file import EngineFile
 from .trt_build import CURRENT_GPU, DEFAULT_CAPABILITIES, build_plan, check_model
-from .trt_executable import TensorRTExecutable, open_engine
+from .trt_executable import TensorRTExecutable, open_engine, wants_tf32
 from .trt_probe import BACKEND, Verdict, probe_cache
 
 __all__ = [
@@ -46,15 +46,18 @@ class TensorRTBackend(Backend):
 
     name = BACKEND
 
-    def __init__(self, *, library_dir: str | os.PathLike[str] | None = None, device: int | None = 0) -> None:
+    def __init__(
+        self, *, library_dir: str | os.PathLike[str] | None = None, device: int | None = 0, tf32: bool = False
+    ) -> None:
         self._directory = None if library_dir is None else os.fspath(library_dir)
         self._device = device
+        self._tf32 = tf32
 
     def probe(self) -> tuple[Probe, ...]:
         return tuple(verdict.probe for verdict in self._verdicts(self._device))
 
     def _verdicts(self, device: int | None) -> tuple[Verdict, ...]:
-        return probe_cache.verdicts(self._directory, device)
+        return probe_cache.verdicts(self._directory, device, tf32=self._tf32)
 
     def compile(self, model: OnnxModel, options: CompileOptions) -> Executable:
         """Raises UnsupportedModelError (node, op_type, the library's words), EngineBuildError, ValidationError for
@@ -88,7 +91,7 @@ def _reasons(verdicts: Sequence[Verdict]) -> str:
     return "; ".join(v.probe.reason + (f" ({v.probe.hint})" if v.probe.hint else "") for v in verdicts)
 
 
-def open_library(directory: str | os.PathLike[str] | None = None) -> Library:
+def open_library(directory: str | os.PathLike[str] | None = None, *, tf32: bool = False) -> Library:
     """The first TensorRT found that opens and has its parser: enough to build for other GPUs, without one here.
 
     Raises LibraryNotFoundError or LibraryVersionError with every candidate's reason.
@@ -98,7 +101,7 @@ def open_library(directory: str | os.PathLike[str] | None = None) -> Library:
     kind: type[TensorRTError] = LibraryNotFoundError
     for candidate in search.candidates:
         try:
-            library = Library.open_candidate(candidate)
+            library = Library.open_candidate(candidate, tf32=tf32)
         except TensorRTError as error:
             if not candidate.system:
                 reasons.append(f"{candidate.core}: {error}")
@@ -128,7 +131,7 @@ def load_engine(
     """
     file = source if isinstance(source, EngineFile) else EngineFile.load(source)
     directory = None if library_dir is None else os.fspath(library_dir)
-    verdicts = probe_cache.verdicts(directory, device)
+    verdicts = probe_cache.verdicts(directory, device, tf32=wants_tf32(file))
     usable = [v for v in verdicts if v.probe.usable]
     if not usable:
         kind = DeviceUnsupportedError if any(v.library for v in verdicts) else LibraryNotFoundError

@@ -45,10 +45,7 @@ from .engine_file import EngineFile, pynn_version
 from .trt_shapes import BuildShapes, plan_shapes
 
 DEFAULT_CAPABILITIES = (86, 89, 120)
-TF32_NOTE = (
-    "float32 products may be computed in TF32 (10 bits of mantissa, relative error about 3e-4): TensorRT for RTX goes "
-    "by NVIDIA_TF32_OVERRIDE; start the process with NVIDIA_TF32_OVERRIDE=0 for float32"
-)
+TF32_NOTE = "float32 products may be computed in TF32 (10 bits of mantissa, relative error about 3e-4)"
 USER_ALLOCATION = "user_allocation"
 """Option of an engine that allocates nothing while it runs: only such a one calls its stream capturable, which CUDA
 graphs need. TensorRT for RTX 1.6 crashes in its first run when dynamic shapes are combined with memory given to it."""
@@ -83,7 +80,7 @@ def build_plan(
     shapes = plan_shapes(model, options)
     tf32 = allows_tf32(library, options)
     if tf32 and not options.tf32 and _multiplies_float32(model):
-        shapes = replace(shapes, notes=(*shapes.notes, TF32_NOTE))
+        shapes = replace(shapes, notes=(*shapes.notes, f"{TF32_NOTE}: {library.tf32.reason}"))
     with contextlib.ExitStack() as stack:
         logger = stack.enter_context(Logger(library))
         builder = stack.enter_context(Builder(logger))
@@ -119,12 +116,17 @@ def build_plan(
 def allows_tf32(library: Library, options: CompileOptions) -> bool:
     """Whether float32 products may be computed in TF32, whatever was wished.
 
-    TensorRT goes by its builder flag. TensorRT for RTX 1.4 to 1.6 was seen to go by NVIDIA_TF32_OVERRIDE alone, as it
-    was when the library was loaded (H200; on GPUs it supports, the flag may do what it says).
+    TensorRT goes by its builder flag; TensorRT for RTX by what was settled when it was loaded. Raises
+    FeatureNotSupportedError when TF32 is asked for after float32 was settled.
     """
-    if library.info.flavor is Flavor.RTX:
-        return library.tf32_override != "0"
-    return bool(options.tf32)
+    if library.info.flavor is not Flavor.RTX:
+        return bool(options.tf32)
+    if options.tf32 and not library.tf32.allowed:
+        raise FeatureNotSupportedError(
+            f"TF32 was asked for, but {library.info.title} settles that once in a process, while it is loaded: "
+            f"{library.tf32.reason}. Ask for it with the first model of a process"
+        )
+    return library.tf32.allowed
 
 
 def _multiplies_float32(model: OnnxModel) -> bool:

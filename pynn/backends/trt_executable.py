@@ -109,7 +109,7 @@ class TensorRTExecutable(Executable):
         try:
             return super().check_inputs(inputs)
         except InputError as error:
-            sizes = [note for note in self.notes if note != TF32_NOTE]
+            sizes = [note for note in self.notes if not note.startswith(TF32_NOTE)]
             if sizes and isinstance(inputs, Mapping) and error.tensor in inputs:
                 raise InputError(f"{error}. Note: {'; '.join(sizes)}", tensor=error.tensor) from None
             raise
@@ -364,10 +364,22 @@ def _engine_ranges(engine: Engine, name: str, shape: tuple[int, ...]) -> tuple[R
     return tuple(zip(low, best, high, strict=True))
 
 
+def wants_tf32(file: EngineFile) -> bool:
+    """What the engine was built with, and TensorRT for RTX demands at run. Other tools leave TF32 on."""
+    return bool(file.options.get("tf32", file.is_bare))
+
+
 def open_engine(
     file: EngineFile, library: Library, info: LibraryInfo, device: Device, cuda_graph: bool
 ) -> TensorRTExecutable:
     """The executable of a loaded file. Refusals say what the plan was built for, and what is here."""
+    wanted = wants_tf32(file)
+    if info.flavor is Flavor.RTX and library.tf32.allowed != wanted:
+        raise PlanError(
+            f"this engine cannot run: it was {file.provenance}, with TF32 {'on' if wanted else 'off'}; {info.title} "
+            f"settles that once in a process, while it is loaded: {library.tf32.reason}. Load it before other models, "
+            "or in a process of its own"
+        )
     try:
         return TensorRTExecutable(file, library, device, cuda_graph=cuda_graph)
     except TensorRTError as error:

@@ -55,20 +55,20 @@ class ProbeCache:
         self._lock = threading.Lock()
         self._known: dict[tuple[object, ...], tuple[Verdict, ...]] = {}
 
-    def verdicts(self, directory: str | None, device: int | None) -> tuple[Verdict, ...]:
+    def verdicts(self, directory: str | None, device: int | None, *, tf32: bool = False) -> tuple[Verdict, ...]:
         """Every candidate in order of preference; ``device`` None means each GPU. Never raises."""
         places = (os.environ.get(name) for name in (DIRECTORY_VARIABLE, SHIM_VARIABLE, "LD_LIBRARY_PATH"))
         key = (fork_guard.epoch, directory, device, *places)
         with self._lock:
             if key not in self._known:
-                self._known[key] = tuple(_look(directory, device))
+                self._known[key] = tuple(_look(directory, device, tf32))
             return self._known[key]
 
 
 probe_cache = ProbeCache()
 
 
-def _look(directory: str | None, device: int | None) -> Iterator[Verdict]:
+def _look(directory: str | None, device: int | None, tf32: bool) -> Iterator[Verdict]:
     try:
         shim()
     except (PynnError, OSError, ImportError) as error:
@@ -81,7 +81,7 @@ def _look(directory: str | None, device: int | None) -> Iterator[Verdict]:
     seen: set[str] = set()
     found = False
     for candidate in search.candidates:
-        opened = _open(candidate)
+        opened = _open(candidate, tf32)
         if opened is None or (opened.info is not None and opened.info.path in seen):
             continue
         found = True
@@ -96,11 +96,11 @@ def _look(directory: str | None, device: int | None) -> Iterator[Verdict]:
         yield _unusable("TensorRT", f"no TensorRT library was found (looked at {places}){here}", INSTALL_HINT)
 
 
-def _open(candidate: Candidate) -> Verdict | None:
+def _open(candidate: Candidate, tf32: bool) -> Verdict | None:
     """The opened library, or why not; None for a name that the system's loader does not know."""
     name = candidate.core
     try:
-        library = Library.open_candidate(candidate)
+        library = Library.open_candidate(candidate, tf32=tf32)
         info = library.info
     except LibraryVersionError as error:
         return _unusable(name, str(error), f"pynn knows {Library.known_versions()}", {"path": name})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from .constants import Flavor, data_type_name
 from .elf import truncation
 from .find import Candidate
 from .handle import Handle, create, encode
+from .tf32 import Settled, real_path, settle, settled_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,12 @@ class Library(Handle):
     """An opened TensorRT library. Stays mapped until the process ends, closed or not."""
 
     _noun = "library"
-    tf32_override: str | None
-    """NVIDIA_TF32_OVERRIDE when the library was opened: TensorRT for RTX reads it while it is loaded, and only then."""
+    tf32: Settled
+    """Whether float32 may be computed in TF32. TensorRT for RTX: for the process, by whoever opened it first."""
 
     @classmethod
-    def open(cls, core: str, parser: str | None = None, *, force_version: bool = False) -> Library:
-        """Open by path or loader name.
+    def open(cls, core: str, parser: str | None = None, *, force_version: bool = False, tf32: bool = False) -> Library:
+        """Open by path or loader name. ``tf32`` is a wish: see the attribute.
 
         Raises LibraryNotFoundError (missing, or not TensorRT), LibraryVersionError (unknown, and not forced). A parser
         that does not open is no error here: see ``info.parser_error``.
@@ -51,18 +51,19 @@ class Library(Handle):
             broken = truncation(path)
             if broken:
                 raise LibraryNotFoundError(f"{broken}; install that library again")
+        settled = settle(native, core, tf32)
         options = native.struct("library_options")
         names = [native.ffi.new("char[]", encode(core)), native.ffi.new("char[]", encode(parser or ""))]
         options.core_path = names[0]
         options.parser_path = names[1] if parser else native.null
         options.force_version = int(force_version)
         library = cls(*create("library", "library_open", options))
-        library.tf32_override = os.environ.get("NVIDIA_TF32_OVERRIDE")
+        library.tf32 = settled_for(library.info.path) or settled
         return library
 
     @classmethod
-    def open_candidate(cls, candidate: Candidate, *, force_version: bool = False) -> Library:
-        return cls.open(candidate.core, candidate.parser, force_version=force_version)
+    def open_candidate(cls, candidate: Candidate, *, force_version: bool = False, tf32: bool = False) -> Library:
+        return cls.open(candidate.core, candidate.parser, force_version=force_version, tf32=tf32)
 
     @staticmethod
     def known_versions() -> str:
@@ -77,7 +78,7 @@ class Library(Handle):
             flavor=Flavor(raw.flavor),
             version=f"{raw.major}.{raw.minor}.{raw.patch}.{raw.build}",
             generation=raw.generation.decode(),
-            path=text(raw.path),
+            path=real_path(text(raw.path)),
             parser_version=raw.parser_version,
             parser_error=text(raw.parser_error),
             forced=bool(raw.forced),

@@ -27,6 +27,7 @@ from pynn.errors import (
     ValidationError,
 )
 from pynn.native import Library, ProgressEvent
+from pynn.native.tf32 import Settled
 
 from ..native.models import deep, model_of, tiny, weights_of, with_weights_outside
 
@@ -185,11 +186,20 @@ def test_builds_in_several_threads(newest_library: Library) -> None:
 
 
 def test_options_reach_the_library(newest_library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(newest_library, "tf32_override", None)
+    monkeypatch.setattr(newest_library, "tf32", Settled(True, "a test says so"))
     fine = CompileOptions(workspace_bytes=1 << 26, tf32=True)
     assert build_plan(tiny(), newest_library, fine).options["tf32"] is True
+    noted = build_plan(tiny(), newest_library, CompileOptions())
+    assert noted.options["tf32"] is True and any("a test says so" in note for note in noted.notes)
     with pytest.raises(TensorRTError):
         build_plan(tiny(), newest_library, CompileOptions(optimization_level=99))
+
+
+def test_tf32_after_float32_was_settled(newest_library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(newest_library, "tf32", Settled(False, "settled by a test"))
+    assert build_plan(tiny(), newest_library, CompileOptions()).notes == ()
+    with pytest.raises(FeatureNotSupportedError, match="settled by a test"):
+        build_plan(tiny(), newest_library, CompileOptions(tf32=True))
 
 
 def test_four_bit_weights_are_packed_low_half_first() -> None:

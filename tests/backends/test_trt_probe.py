@@ -28,6 +28,7 @@ from pynn.errors import (
 )
 from pynn.native import Flavor, LibraryInfo, Search
 from pynn.native.find import Candidate
+from pynn.native.tf32 import Settled
 
 from ..native.models import tiny
 
@@ -63,7 +64,7 @@ class FakeLibrary:
         return "TensorRT-RTX 1.3-1.7"
 
     @classmethod
-    def open_candidate(cls, candidate: Candidate) -> FakeLibrary:
+    def open_candidate(cls, candidate: Candidate, *, tf32: bool = False) -> FakeLibrary:
         version = Path(candidate.core).parent.name
         if candidate.system:
             raise LibraryNotFoundError(f"cannot load {candidate.core}")
@@ -72,6 +73,7 @@ class FakeLibrary:
         if version.startswith("0"):
             raise LibraryNotFoundError(f"{candidate.core}: not TensorRT")
         library = cls()
+        library.tf32 = Settled(tf32, "a fake")  # type: ignore[attr-defined]
         parser = 0 if candidate.parser is None else 200
         library.info = LibraryInfo(Flavor.RTX, version, "B", candidate.core, parser, "", False)  # type: ignore[attr-defined]
         return library

@@ -21,6 +21,7 @@ from pynn.backends.trt_executable import TensorRTExecutable
 from pynn.converter.model import TensorSpec, numpy_dtype
 from pynn.errors import PlanError
 from pynn.native import Binding, Flavor, LibraryInfo, RunnerInfo, TensorInfo
+from pynn.native.tf32 import Settled
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 Function = Callable[[Arrays], Arrays]
@@ -161,6 +162,7 @@ class Runner(Counted):
 
 class FakeLibrary:
     info = LibraryInfo(Flavor.RTX, "1.6.1.120", "B", "/fake/libtensorrt_rtx.so.1", 200, "", False)
+    tf32 = Settled(False, "a fake")
 
 
 class Fakes:

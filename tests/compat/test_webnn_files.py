@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -321,7 +322,7 @@ def test_the_vectors_of_all_operators_survive_both_notations() -> None:
     for case in found:
         graph, _ = build(case.test)
         round_trip(graph, write_json, read_json)
-        if "special character" not in case.id:
+        if all(re.fullmatch(r"[\w/]+", name, re.ASCII) for name in (*graph.inputs, *graph.outputs)):
             round_trip(graph, write_text, read_text)
     assert len(found) > (3700 if folder == shared_folder() else 50)
 
