@@ -21,6 +21,7 @@ from pynn.ops.registry import operators
 
 from ..conformance.compare import ulp_distance
 from ..ops.reference_part1 import greatest, pool2d
+from ..ops.support import check_lowering
 
 Array = np.ndarray[Any, Any]
 TYPES = ("int8", "uint8", "int32", "uint32", "int64", "uint64")
@@ -232,6 +233,17 @@ def test_the_passes_of_all_versions_agree_where_the_kernels_here_are_right(dtype
     assert names
     for name in names:
         np.testing.assert_array_equal(found[name], wanted[name], err_msg=name)
+
+
+@pytest.mark.parametrize("version", RELEASES)
+@pytest.mark.parametrize("dtype", TYPES)
+def test_declared_types_and_shapes_are_those_of_shape_inference(dtype: str, version: str) -> None:
+    check_lowering(lower_and_pass(everything(dtype), version))
+    b = GraphBuilder()
+    small, large = b.input("x", [], dtype), b.input("y", [2, 1], dtype)
+    calls = {name: partial(getattr(b, name), small, large) for name in (*BINARY, "div", "pow")}
+    allowed = {name: call() for name, call in calls.items() if dtype in _types_of(name)}
+    check_lowering(lower_and_pass(b.finish(allowed), version))
 
 
 def test_versions_between_and_beyond_the_probed_ones() -> None:

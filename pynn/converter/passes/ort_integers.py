@@ -307,7 +307,7 @@ def _divide_uint64(r: Rewriter, a: Tensor, b: Tensor, shape: Shape) -> Tensor:
     half = r.cast(r.op("BitShift", a, r.scalar(1, "uint64"), direction="RIGHT"), "int64")
     dividend, divisor = r.cast(a, "int64"), r.cast(b, "int64")
     quotient = r.op("Mul", r.op("Div", half, divisor, shape=shape), r.scalar(2, "int64"))
-    rest = r.op("Sub", dividend, r.op("Mul", quotient, divisor))
+    rest = r.op("Sub", dividend, r.op("Mul", quotient, divisor), shape=shape)
     quotient = r.op("Add", quotient, r.cast(_at_least(r, rest, divisor, shape), "int64"))
     once = r.cast(_at_least(r, dividend, divisor, shape), "int64")
     huge = r.op("Less", divisor, r.scalar(0, "int64"), data_type="bool")
