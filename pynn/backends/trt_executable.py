@@ -365,7 +365,7 @@ def _engine_ranges(engine: Engine, name: str, shape: tuple[int, ...]) -> tuple[R
 
 
 def wants_tf32(file: EngineFile) -> bool:
-    """What the engine was built with, and TensorRT for RTX demands at run. Other tools leave TF32 on."""
+    """What the engine was built with, and RTX demands at run. A bare plan does not tell; most have it on."""
     return bool(file.options.get("tf32", file.is_bare))
 
 
@@ -374,7 +374,7 @@ def open_engine(
 ) -> TensorRTExecutable:
     """The executable of a loaded file. Refusals say what the plan was built for, and what is here."""
     wanted = wants_tf32(file)
-    if info.flavor is Flavor.RTX and library.tf32.allowed != wanted:
+    if info.flavor is Flavor.RTX and library.tf32.allowed != wanted and not file.is_bare:
         raise PlanError(
             f"this engine cannot run: it was {file.provenance}, with TF32 {'on' if wanted else 'off'}; {info.title} "
             f"settles that once in a process, while it is loaded: {library.tf32.reason}. Load it before other models, "
