@@ -26,7 +26,7 @@ from .shapes import Range
 from .trt_build import TF32_NOTE, USER_ALLOCATION
 
 MAPPED_BYTES = 64 * 1024
-"""Up to this size the GPU reads and writes pinned host memory itself; above, a copy over the bus is faster."""
+"""Up to this size the GPU reads and writes pinned host memory itself; above, copies. An estimate, not measured."""
 MAX_SESSIONS = 4
 """Sets of input shapes kept ready at a time; each has its own context, since a CUDA graph holds for one set."""
 _ALIGN = 256

@@ -24,7 +24,7 @@ VARIABLE = "NVIDIA_TF32_OVERRIDE"
 _TARGET = b"libpynn_trt_target.so"
 _ENVIRONMENT = "libpynn_trt_environment.so"
 _FIRST = (1, 5)
-"""RTX 1.4 without TF32 has no float32 products on compute capability 9.0: "cuDNN graph compilation failed"."""
+"""RTX 1.4 without TF32 refused a float32 MatMul on compute capability 9.0 ("cuDNN graph compilation failed")."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def _settle(native: Shim, core: str, wanted: bool) -> Settled:
     if not Path(core).is_file():
         return Settled(True, "the library is found by the system's loader; name its directory to have float32")
     if version_of(core) < _FIRST:
-        return Settled(True, "this version has no float32 products without it on some GPUs")
+        return Settled(True, "this version refuses some float32 products without it")
     if _is_loaded(core):
         return Settled(True, "another package of this process loaded the library first")
     environment = native.path.with_name(_ENVIRONMENT)
