@@ -79,7 +79,7 @@ def build_plan(
     options = options or CompileOptions()
     shapes = plan_shapes(model, options)
     tf32 = allows_tf32(library, options)
-    if tf32 and not options.tf32 and _multiplies_float32(model):
+    if tf32 and not options.tf32 and _has_float32(model):
         shapes = replace(shapes, notes=(*shapes.notes, f"{TF32_NOTE}: {library.tf32.reason}"))
     with contextlib.ExitStack() as stack:
         logger = stack.enter_context(Logger(library))
@@ -129,8 +129,9 @@ def allows_tf32(library: Library, options: CompileOptions) -> bool:
     return library.tf32.allowed
 
 
-def _multiplies_float32(model: OnnxModel) -> bool:
-    return any(spec.data_type == "float32" for spec in (*model.inputs, *model.outputs))
+def _has_float32(model: OnnxModel) -> bool:
+    specs = (*model.inputs, *model.outputs)
+    return any(s.data_type == "float32" for s in specs) or any(w.dtype == np.float32 for w in model.weights.values())
 
 
 def check_model(model: OnnxModel, library: Library, options: CompileOptions | None = None) -> None:

@@ -12,11 +12,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from pynn.backends import trt_build
 from pynn.backends.base import CompileOptions
 from pynn.backends.engine_file import EngineFile
 from pynn.backends.trt import load_engine, open_library
 from pynn.backends.trt_build import build_plan
-from pynn.converter.model import OnnxModel, onnx_memory
+from pynn.converter.model import OnnxModel, TensorSpec, onnx_memory
 from pynn.errors import (
     BuildCancelledError,
     EngineBuildError,
@@ -193,6 +194,13 @@ def test_options_reach_the_library(newest_library: Library, monkeypatch: pytest.
     assert noted.options["tf32"] is True and any("a test says so" in note for note in noted.notes)
     with pytest.raises(TensorRTError):
         build_plan(tiny(), newest_library, CompileOptions(optimization_level=99))
+
+
+def test_tf32_is_noted_for_float32_weights_between_other_types() -> None:
+    half = TensorSpec("x", "x", "float16", (1,))
+    weights = {"w": np.zeros(1, np.float32)}
+    assert trt_build._has_float32(OnnxModel(b"", (half,), (half,), weights))
+    assert not trt_build._has_float32(OnnxModel(b"", (half,), (half,)))
 
 
 def test_tf32_after_float32_was_settled(newest_library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
