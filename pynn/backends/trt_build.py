@@ -131,7 +131,9 @@ def allows_tf32(library: Library, options: CompileOptions) -> bool:
 
 def _has_float32(model: OnnxModel) -> bool:
     specs = (*model.inputs, *model.outputs)
-    return any(s.data_type == "float32" for s in specs) or any(w.dtype == np.float32 for w in model.weights.values())
+    return any(s.data_type == "float32" for s in specs) or any(
+        w.dtype.name == "float32" for w in model.weights.values()
+    )
 
 
 def check_model(model: OnnxModel, library: Library, options: CompileOptions | None = None) -> None:
