@@ -3,8 +3,8 @@
     python benchmarks/ort_overhead/run.py [--rounds 200] [--output benchmarks/results/ort_overhead.json]
 
 Both sides run the same ONNX bytes with one thread and the same array; what differs is pynn's checks, names and dict.
-A machine that others slow down adds to both: ``--tries`` measures again after a pause while the limit is missed, and the
-try in which the raw session was fastest counts.
+A machine that others slow down adds to both: ``--tries`` measures again after a pause while the limit is missed, and
+the try in which the raw session was fastest counts.
 """
 
 from __future__ import annotations
