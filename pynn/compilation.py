@@ -3,61 +3,46 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .backends.base import CompileOptions, Executable, ShapeRange
+from typing_extensions import Unpack
+
+from .backends.base import Executable
 from .backends.report import BackendReport
-from .backends.selection import check_wish, refusal_message, select, warn_fallback
+from .backends.selection import refusal_message, select, warn_fallback
 from .converter.convert import to_onnx
 from .converter.model import OnnxModel
 from .converter.passes import backend_passes
 from .errors import ValidationError
 from .graph import Graph
-from .ml import BackendName, PowerPreference
+from .options import EngineOptions, Options, Shapes, parse_options
 
 if TYPE_CHECKING:
-    import threading
-
     import onnx
 
     from .backends.engine_file import EngineFile
-    from .backends.trt_build import ProgressCallback
 
     Model = str | os.PathLike[str] | bytes | onnx.ModelProto | Graph | OnnxModel
 
-Shapes = Mapping[str, ShapeRange | Sequence[ShapeRange]]
-
 
 def compile(  # noqa: A001  (pynn.compile is the name users call)
-    model: Model,
-    *,
-    backend: BackendName = "auto",
-    shapes: Shapes | None = None,
-    device: int = 0,
-    power_preference: PowerPreference = "default",
-    accelerated: bool = True,
-    tensorrt_library: str | os.PathLike[str] | None = None,
-    cuda_graph: bool = True,
-    tf32: bool | None = None,
-    optimization_level: int | None = None,
-    workspace_bytes: int | None = None,
-    allow_partition: bool = True,
+    model: Model, *, shapes: Shapes | None = None, **options: Unpack[Options]
 ) -> Executable:
     """Compile ``model`` for the best back end; ``run`` the result on numpy arrays by input name.
 
     ``model`` is the path or the bytes of an ONNX file, a ``ModelProto``, a Graph or an OnnxModel. ``shapes`` gives
-    sizes to dynamic dimensions, by input name or by symbol: a number or (min, opt, max). The other arguments are those
-    of ``ML.create_context``. A fallback that was not asked for is one FallbackWarning; ``executable.report`` says why.
+    sizes to dynamic dimensions, by input name or by symbol: a number or (min, opt, max). ``pynn.options.Options``
+    describes the other arguments. A fallback that was not asked for is one FallbackWarning; ``executable.report`` says
+    why.
 
     Raises ValidationError for bad arguments, ModelError when the model is not valid ONNX, UnsupportedModelError when no
     back end takes it, BackendUnavailableError when there is no back end, OSError when the file cannot be read.
     """
-    wish = check_wish(backend, power_preference, accelerated, device, tensorrt_library, allow_partition, bool(tf32))
+    wish, compile_options = parse_options("compile", options, shapes)
     source = load_model(model)
-    options = CompileOptions(dict(shapes or {}), device, cuda_graph, optimization_level, workspace_bytes, tf32)
     selection = select(wish)
-    executable = selection.compile(source, options)
+    executable = selection.compile(source, compile_options)
     report = executable.report
     message = selection.fallback_message or (refusal_message(report) if report is not None else None)
     if message is not None:
@@ -71,18 +56,12 @@ def build_engine(
     *,
     compute_capabilities: Sequence[int | str | tuple[int, int]] | None = None,
     shapes: Shapes | None = None,
-    tensorrt_library: str | os.PathLike[str] | None = None,
-    tf32: bool | None = None,
-    optimization_level: int | None = None,
-    workspace_bytes: int | None = None,
-    progress: ProgressCallback | None = None,
-    cancel: threading.Event | None = None,
+    **options: Unpack[EngineOptions],
 ) -> EngineFile:
     """Build a TensorRT engine for later, and write it to ``path`` if one is given. Needs no GPU (TensorRT for RTX).
 
-    ``compute_capabilities`` names the GPUs, as "8.6", (8, 6) or 86; by default common ones. ``progress`` is called with
-    each event of the build (``kind`` "start", "step" or "finish", ``phase``, ``parent``, ``step``, ``steps``); what it
-    raises cancels the build, as setting ``cancel`` does.
+    ``compute_capabilities`` names the GPUs, as "8.6", (8, 6) or 86; by default common ones.
+    ``pynn.options.EngineOptions`` describes the other arguments.
 
     Raises ValidationError for bad arguments, ModelError when the model is not valid ONNX, UnsupportedModelError (with
     ``node``, ``op_type`` and the library's ``log``) when TensorRT refuses it, EngineBuildError, BuildCancelledError,
@@ -91,14 +70,13 @@ def build_engine(
     from .backends.trt import DEFAULT_CAPABILITIES, build_plan, open_library
 
     targets = [parse_capability(target) for target in compute_capabilities or DEFAULT_CAPABILITIES]
+    wish, compile_options = parse_options("build_engine", options, shapes)
     source = load_model(model)
-    options = CompileOptions(
-        dict(shapes or {}), optimization_level=optimization_level, workspace_bytes=workspace_bytes, tf32=tf32
-    )
-    with open_library(tensorrt_library, tf32=bool(tf32)) as library:
+    with open_library(wish.tensorrt_library, tf32=bool(compile_options.tf32)) as library:
         if isinstance(source, Graph):
             source = to_onnx(source, backend_passes("tensorrt", library.info.version))
-        engine = build_plan(source, library, options, targets, progress=progress, cancel=cancel)
+        control = compile_options.control
+        engine = build_plan(source, library, compile_options, targets, progress=control.progress, cancel=control.cancel)
     if path is not None:
         engine.save(path)
     return engine

@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("ops",),
     ("builder", "converter", "native"),
     ("backends",),
-    ("aio", "limits", "tensor", "context", "ml", "compilation"),
+    ("aio", "limits", "tensor", "context", "options", "ml", "compilation"),
     ("", "cli", "__main__"),
     ("compat",),
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -12,13 +13,24 @@ import numpy as np
 from typing_extensions import Self
 
 from ..converter.model import OnnxModel, TensorSpec
+from ..converter.precision.choice import AS_GIVEN, Precision
 from ..errors import InputError, InvalidStateError
 from ..types import ALL_TYPES, DataType
 from .partition_report import PartitionReport, whole
 from .report import BackendReport
 from .shapes import Range, ShapeRange, ShapeRules, check_shape
 
-__all__ = ["Array", "Backend", "CompileOptions", "Executable", "OperatorLimits", "Probe", "ShapeRange"]
+__all__ = [
+    "Array",
+    "Backend",
+    "BuildControl",
+    "CompileOptions",
+    "DeviceRun",
+    "Executable",
+    "OperatorLimits",
+    "Probe",
+    "ShapeRange",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -39,9 +51,22 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class BuildControl:
+    """How a build is watched and ended. ``progress`` is called with each event; ``cancel`` set, Ctrl-C, what
+    ``progress`` raises, and ``deadline`` seconds gone end it. ``isolate`` builds in a child process, so that a crash or
+    a hang of the library is an exception here. No part of any cache key."""
+
+    progress: Callable[[Any], object] | None = None
+    cancel: threading.Event | None = None
+    deadline: float | None = None
+    isolate: bool = False
+
+
+@dataclass(frozen=True)
 class CompileOptions:
-    """What a back end may be told. ``shapes`` gives sizes to dynamic dimensions: by input name a whole shape, or by the
-    name of a symbolic dimension one size; a size is a number or (min, opt, max)."""
+    """What a back end may be told; ``pynn.options.Options`` describes each for users. ``shapes`` gives sizes to dynamic
+    dimensions: by input name a whole shape, or by the name of a symbolic dimension one size; a size is a number or
+    (min, opt, max)."""
 
     shapes: Mapping[str, ShapeRange | Sequence[ShapeRange]] = field(default_factory=dict)
     device: int = 0
@@ -49,6 +74,26 @@ class CompileOptions:
     optimization_level: int | None = None
     workspace_bytes: int | None = None
     tf32: bool | None = None
+    cache: bool = True
+    cache_dir: str | None = None
+    concurrency: int | None = None
+    wait: str = "auto"
+    kernel_specialization: str = "auto"
+    refit: bool = False
+    weight_streaming_bytes: int | None = None
+    precision: Precision = AS_GIVEN
+    control: BuildControl = field(default_factory=BuildControl)
+
+
+class DeviceRun(ABC):
+    """An executable bound to memory of the GPU and a stream. ``launch`` sends one run to the stream and returns;
+    results are there when the stream gets to them. One thread at a time. The memory must outlive the last run."""
+
+    launch: Callable[[], None]
+
+    @abstractmethod
+    def close(self) -> None:
+        """Wait for what was sent, and give everything back. Idempotent."""
 
 
 class Executable(ABC):
@@ -110,6 +155,19 @@ class Executable(ABC):
         if out is not None:
             self.check_out(out)
         return self._run(arrays, out)
+
+    def bind_device(
+        self,
+        stream: int,
+        inputs: Mapping[str, tuple[int, tuple[int, ...]]],
+        outputs: Mapping[str, tuple[int, tuple[int, ...]]],
+    ) -> DeviceRun | None:
+        """Runs on device memory, without copies: by name, the address and the shape of each tensor, in the *carrier*
+        types of ``inputs`` and ``outputs``; ``stream`` is a CUstream of the same GPU's primary context.
+
+        None where the back end has no device memory. Raises InputError for shapes, DeviceOutOfMemoryError.
+        """
+        return None
 
     def check_inputs(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The arrays by name, after every check, C-contiguous and of exactly the dtype that the model has."""
