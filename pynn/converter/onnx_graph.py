@@ -21,9 +21,13 @@ IR_VERSION = 10
 
 
 class OnnxNode:
-    """One ONNX node over value names. ``origin`` is the WebNN operator (and label) it came from."""
+    """One ONNX node over value names. ``origin`` is the WebNN operator (and label) it came from.
 
-    __slots__ = ("attributes", "domain", "inputs", "name", "op_type", "origin", "outputs")
+    An attribute that holds a graph (If, Loop, Scan of imported models) is an opaque ``onnx.AttributeProto``;
+    ``captures`` names the values outside that such graphs read. No pass may rename or retype these.
+    """
+
+    __slots__ = ("attributes", "captures", "domain", "inputs", "name", "op_type", "origin", "outputs")
 
     def __init__(
         self,
@@ -34,6 +38,7 @@ class OnnxNode:
         name: str,
         origin: str = "",
         domain: str = "",
+        captures: tuple[str, ...] = (),
     ) -> None:
         self.op_type = op_type
         self.inputs = inputs
@@ -42,6 +47,7 @@ class OnnxNode:
         self.name = name
         self.origin = origin
         self.domain = domain
+        self.captures = captures
 
     def __repr__(self) -> str:
         return f"<{self.op_type} {self.name}: {self.inputs} -> {self.outputs}>"
@@ -53,6 +59,10 @@ class OnnxGraph:
     ``inputs`` and ``outputs`` map the public (WebNN) name to the ONNX value name: WebNN allows the same name on both
     sides, ONNX does not. ``carriers`` maps the ONNX name of such a value to the public data type when a pass gave it
     another type than the user's: the back end converts at the boundary.
+
+    Imported models may have dynamic values. A dimension without a number is then -1 in ``Tensor.shape``, a value of
+    unknown rank is in ``unshaped`` (its ``shape`` says nothing), one of unknown type has the data type "". ``dims``
+    has the shapes of inputs and outputs with their symbols, by value name, where they are not all numbers.
     """
 
     def __init__(self) -> None:
@@ -62,7 +72,16 @@ class OnnxGraph:
         self.inputs: dict[str, str] = {}
         self.outputs: dict[str, str] = {}
         self.carriers: dict[str, str] = {}
+        self.dims: dict[str, tuple[int | str | None, ...]] = {}
+        self.unshaped: set[str] = set()
+        self.opsets: dict[str, int] = {"": OPSET}
+        self.ir_version = IR_VERSION
+        self.metadata: dict[str, str] = {}
         self._serial = 0
+
+    def captured(self) -> set[str]:
+        """Names of values that graphs inside attributes read."""
+        return {name for node in self.nodes for name in node.captures}
 
     def fresh(self, stem: str) -> str:
         """A value or node name that is not taken yet."""

@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from ..errors import ModelError
 from .model import WEIGHTS_LOCATION, OnnxModel, TensorSpec, onnx_memory
-from .onnx_graph import IR_VERSION, OPSET, OnnxGraph
+from .onnx_graph import OnnxGraph
 
 PROTOBUF_LIMIT = 2**31 - 2**20
 INLINE_BYTES = 1024
@@ -49,18 +49,21 @@ def to_model(graph: OnnxGraph) -> OnnxModel:
 
 def graph_to_proto(graph: OnnxGraph) -> tuple[onnx.ModelProto, dict[str, np.ndarray[Any, Any]]]:
     """The ModelProto, and the weights it refers to as external data of location ``pynn-weights``."""
-    model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="pynn")
-    model.opset_import.add(domain="", version=OPSET)
-    for domain in sorted({node.domain for node in graph.nodes if node.domain}):
-        model.opset_import.add(domain=domain, version=1)
+    model = onnx.ModelProto(ir_version=graph.ir_version, producer_name="pynn")
+    domains = {node.domain for node in graph.nodes} | graph.opsets.keys()
+    for domain in sorted(domains):
+        model.opset_import.add(domain=domain, version=graph.opsets.get(domain, 1))
+    for key, text in graph.metadata.items():
+        model.metadata_props.add(key=key, value=text)
     proto = model.graph
     proto.name = "pynn"
     for side, values in ((proto.input, graph.inputs.values()), (proto.output, graph.outputs.values())):
         for value in values:
             tensor = graph.values[value]
-            side.append(onnx.helper.make_tensor_value_info(value, element_type(tensor.data_type), tensor.shape))
+            shape = None if value in graph.unshaped else graph.dims.get(value, tensor.shape)
+            side.append(onnx.helper.make_tensor_value_info(value, element_type(tensor.data_type), shape))
     weights: dict[str, np.ndarray[Any, Any]] = {}
-    used = {name for node in graph.nodes for name in node.inputs}
+    used = {name for node in graph.nodes for name in node.inputs} | graph.captured() | set(graph.outputs.values())
     for name, array in graph.initializers.items():
         if name not in used:
             continue
@@ -86,6 +89,8 @@ def _attribute(key: str, value: Any) -> onnx.AttributeProto:
         return onnx.AttributeProto(name=key, type=onnx.AttributeProto.INT, i=value)
     if type(value) is float:
         return onnx.AttributeProto(name=key, type=onnx.AttributeProto.FLOAT, f=value)
+    if isinstance(value, onnx.AttributeProto):
+        return value
     if isinstance(value, bool):
         return onnx.AttributeProto(name=key, type=onnx.AttributeProto.INT, i=int(value))
     if isinstance(value, (list, tuple)) and value and type(value[0]) is int:
@@ -96,7 +101,8 @@ def _attribute(key: str, value: Any) -> onnx.AttributeProto:
 def _spec(graph: OnnxGraph, name: str, value: str) -> TensorSpec:
     tensor = graph.values[value]
     public = graph.carriers.get(value, tensor.data_type)
-    return TensorSpec(name, value, public, tensor.shape, tensor.data_type if public != tensor.data_type else "")
+    shape = graph.dims.get(value, tensor.shape)
+    return TensorSpec(name, value, public, shape, tensor.data_type if public != tensor.data_type else "")
 
 
 def inline_weights(model: OnnxModel) -> onnx.ModelProto:
