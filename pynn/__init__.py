@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .backends.partition_report import PartitionReport as PartitionReport
     from .backends.report import BackendReport as BackendReport
     from .builder import GraphBuilder as GraphBuilder
+    from .cache.record import CacheRecord as CacheRecord
     from .compilation import build_engine as build_engine
     from .compilation import compile as compile  # noqa: A004  (the name that users call)
     from .compilation import load_engine as load_engine
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from .converter.model import TensorSpec as TensorSpec
     from .errors import BackendUnavailableError as BackendUnavailableError
     from .errors import BuildCancelledError as BuildCancelledError
+    from .errors import BuildCrashedError as BuildCrashedError
+    from .errors import BuildDeadlineError as BuildDeadlineError
+    from .errors import CacheError as CacheError
     from .errors import CudaError as CudaError
     from .errors import DeviceOutOfMemoryError as DeviceOutOfMemoryError
     from .errors import DeviceUnsupportedError as DeviceUnsupportedError
@@ -75,6 +79,7 @@ _HOMES = {
     "backends.partition_report": ("PartitionReport",),
     "backends.report": ("BackendReport",),
     "builder": ("GraphBuilder",),
+    "cache.record": ("CacheRecord",),
     "compilation": ("build_engine", "compile", "load_engine"),
     "context": ("MLContext", "MLGraph", "MLGraphBuilder"),
     "converter.convert": ("to_onnx",),
@@ -82,6 +87,9 @@ _HOMES = {
     "errors": (
         "BackendUnavailableError",
         "BuildCancelledError",
+        "BuildCrashedError",
+        "BuildDeadlineError",
+        "CacheError",
         "CudaError",
         "DeviceOutOfMemoryError",
         "DeviceUnsupportedError",

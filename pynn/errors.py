@@ -82,6 +82,11 @@ class DeviceOutOfMemoryError(OperationError, MemoryError):
     """GPU memory is exhausted."""
 
 
+class CacheError(PynnError):
+    """The cache directory cannot be used, or an entry of it is damaged. Compiling never raises it: it builds anew, and
+    ``executable.cache`` has the reason."""
+
+
 # -- TensorRT -------------------------------------------------------------------------------
 
 
@@ -101,8 +106,22 @@ class EngineBuildError(TensorRTError):
     """TensorRT parsed the model but could not build an engine."""
 
 
+class BuildCrashedError(EngineBuildError):
+    """The child process of an isolated build died. ``signal`` names what killed it, as "SIGSEGV" ("" if it exited
+    with ``exit_code``); ``log`` holds the last lines that it and the library wrote."""
+
+    def __init__(self, message: str, *, signal: str = "", exit_code: int = 0, log: str = "") -> None:
+        super().__init__(message, log=log)
+        self.signal = signal
+        self.exit_code = exit_code
+
+
 class BuildCancelledError(TensorRTError):
-    """The build was cancelled by its progress object."""
+    """The build was cancelled: its ``cancel`` event was set."""
+
+
+class BuildDeadlineError(BuildCancelledError, TimeoutError):
+    """The build was cancelled because its ``deadline`` was over."""
 
 
 class PlanError(TensorRTError):

@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("types",),
     ("graph",),
     ("ops",),
-    ("builder", "converter", "native"),
+    ("builder", "cache", "converter", "native"),
     ("backends",),
     ("aio", "limits", "tensor", "context", "options", "ml", "compilation"),
     ("", "cli", "__main__"),
@@ -28,7 +28,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 """By first part of a module's name inside pynn; "" is ``pynn`` itself. Arrows stay or go up this list."""
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
-SIBLINGS_APART = {("builder", "converter"), ("builder", "native"), ("converter", "native")}
+SIBLINGS_APART = {
+    ("builder", "cache"), ("builder", "converter"), ("builder", "native"), ("cache", "converter"), ("cache", "native"),
+    ("converter", "native"),
+}  # fmt: skip
 """Neighbours in a layer that do not know each other."""
 
 FOREIGN = {
@@ -45,12 +48,14 @@ FOREIGN = {
     "cuda": ("backends/cuda.py",),
     "rich": ("cli/",),
     "asyncio": ("aio.py",),
+    "filelock": ("cache/",),
+    "platformdirs": ("cache/",),
     "argparse": ("cli/",),
 }
 """Who may import what, while the program runs (for types alone, everybody may)."""
 
 DEPENDENCIES = {
-    "cffi", "cuda_python", "ml_dtypes", "numpy", "onnx", "onnxruntime", "platformdirs", "rich", "tensorrt",
+    "cffi", "cuda_python", "filelock", "ml_dtypes", "numpy", "onnx", "onnxruntime", "platformdirs", "rich", "tensorrt",
     "tensorrt_rtx", "typing_extensions",
 }  # fmt: skip
 
