@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..converter.model import OnnxModel, TensorSpec, numpy_dtype, onnx_memory
+from ..converter.model import OnnxModel, TensorSpec, element_name, numpy_dtype, onnx_memory
 from ..errors import (
     BackendUnavailableError,
     DeviceOutOfMemoryError,
@@ -194,7 +194,8 @@ def _fixed_symbols(inputs: tuple[TensorSpec, ...], ranges: Mapping[str, tuple[Ra
 
 def _weight(ort: Any, array: Array) -> Any:
     array = np.ascontiguousarray(array)
-    if array.dtype.kind in "biufcOU" and array.dtype.name not in _FOREIGN_TYPES:
+    data_type = element_name(array.dtype)
+    if array.dtype.kind in "biufcOU" and data_type not in _FOREIGN_TYPES:
         return ort.OrtValue.ortvalue_from_numpy(array)
     from ..converter.serialize import element_type
 
@@ -202,8 +203,8 @@ def _weight(ort: Any, array: Array) -> Any:
     if packed is not array:  # the shape counts elements, the memory holds two to a byte
         memory = np.zeros(array.shape, dtype=np.uint8)
         memory.reshape(-1)[: packed.size] = packed
-        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(memory, element_type(array.dtype.name))
-    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, element_type(array.dtype.name))
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(memory, element_type(data_type))
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, element_type(data_type))
 
 
 _UNKNOWN_OPERATOR = re.compile(r"No Op registered for (?P<op>\w+)|(?P<op2>[\w.:]+)\(-?\d+\) is not a registered")

@@ -69,6 +69,13 @@ _ML_DTYPES = {
 }
 """Names of ``ml_dtypes`` where they differ from ONNX's."""
 
+_ELEMENT_NAMES = {name: data_type for data_type, name in _ML_DTYPES.items()}
+
+
+def element_name(dtype: np.dtype[Any]) -> str:
+    """ONNX's name of a numpy dtype: "float32", "bfloat16", "float8e4m3fn"; ``numpy_dtype`` turned round."""
+    return "string" if dtype == object else _ELEMENT_NAMES.get(dtype.name, dtype.name)
+
 
 def numpy_dtype(data_type: str) -> np.dtype[Any]:
     """numpy's dtype of an ONNX element type; bfloat16, 8-bit floats and 4-bit types come from ``ml_dtypes``.

@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto
 
 from ..errors import ModelError
-from .model import WEIGHTS_LOCATION, OnnxModel, TensorSpec, onnx_memory
+from .model import WEIGHTS_LOCATION, OnnxModel, TensorSpec, element_name, onnx_memory
 from .onnx_graph import OnnxGraph
 
 PROTOBUF_LIMIT = 2**31 - 2**20
@@ -71,7 +71,8 @@ def graph_to_proto(graph: OnnxGraph) -> tuple[onnx.ModelProto, dict[str, np.ndar
             proto.initializer.append(onnx.numpy_helper.from_array(np.asarray(array), name))
             continue
         weights[name] = array
-        tensor_proto = proto.initializer.add(name=name, data_type=element_type(array.dtype.name), dims=array.shape)
+        number = element_type(element_name(array.dtype))
+        tensor_proto = proto.initializer.add(name=name, data_type=number, dims=array.shape)
         tensor_proto.data_location = TensorProto.EXTERNAL
         tensor_proto.external_data.add(key="location", value=WEIGHTS_LOCATION)
     for node in graph.nodes:
