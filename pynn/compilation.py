@@ -64,8 +64,9 @@ def build_engine(
     ``pynn.options.EngineOptions`` describes the other arguments.
 
     Raises ValidationError for bad arguments, ModelError when the model is not valid ONNX, UnsupportedModelError (with
-    ``node``, ``op_type`` and the library's ``log``) when TensorRT refuses it, EngineBuildError, BuildCancelledError,
-    LibraryNotFoundError without a TensorRT, FeatureNotSupportedError where it builds for its own GPU only.
+    ``node``, ``op_type`` and the library's ``log``) when TensorRT refuses it, EngineBuildError, BuildCrashedError,
+    BuildCancelledError, BuildDeadlineError, LibraryNotFoundError without a TensorRT, FeatureNotSupportedError where it
+    builds for its own GPU only.
     """
     from .backends.trt import DEFAULT_CAPABILITIES, build_plan, open_library
 
@@ -75,8 +76,7 @@ def build_engine(
     with open_library(wish.tensorrt_library, tf32=bool(compile_options.tf32)) as library:
         if isinstance(source, Graph):
             source = to_onnx(source, backend_passes("tensorrt", library.info.version))
-        control = compile_options.control
-        engine = build_plan(source, library, compile_options, targets, progress=control.progress, cancel=control.cancel)
+        engine = build_plan(source, library, compile_options, targets)
     if path is not None:
         engine.save(path)
     return engine

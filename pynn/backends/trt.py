@@ -64,7 +64,7 @@ class TensorRTBackend(Backend):
         wrong ``shapes``, BackendUnavailableError with every candidate's reason, DeviceOutOfMemoryError."""
         library, device = self._usable(options)
         with device.current():
-            file = build_plan(model, library, options, (CURRENT_GPU,), gpu=device.info.name, current=device.current)
+            file = build_plan(model, library, options, (CURRENT_GPU,), device=device)
         file = replace(file, compute_capabilities=(device.info.compute_capability,))
         try:
             return TensorRTExecutable(file, library, device, cuda_graph=options.cuda_graph)

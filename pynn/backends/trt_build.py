@@ -6,14 +6,13 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ..converter.model import OnnxModel, TensorSpec, onnx_memory
 from ..errors import (
-    BuildCancelledError,
     EngineBuildError,
     FeatureNotSupportedError,
     LibraryNotFoundError,
@@ -36,11 +35,12 @@ from ..native import (
     Profile,
     ProfileSelector,
     Progress,
-    ProgressEvent,
     TensorInfo,
 )
 from .base import CompileOptions
-from .cuda import capability_text
+from .build_control import PARSING, POLL_SECONDS, WHOLE, Watch
+from .build_isolated import build_isolated
+from .cuda import Device, capability_text
 from .engine_file import EngineFile, pynn_version
 from .trt_shapes import BuildShapes, plan_shapes
 
@@ -51,9 +51,7 @@ USER_ALLOCATION = "user_allocation"
 graphs need. TensorRT for RTX 1.6 crashes in its first run when dynamic shapes are combined with memory given to it."""
 CURRENT_GPU = 0
 """The compute capability that stands for the GPU of this machine."""
-_POLL_SECONDS = 0.05
 
-ProgressCallback = Callable[[ProgressEvent], object]
 Result = TypeVar("Result")
 
 
@@ -63,20 +61,34 @@ def build_plan(
     options: CompileOptions | None = None,
     compute_capabilities: Sequence[int] = DEFAULT_CAPABILITIES,
     *,
-    progress: ProgressCallback | None = None,
-    cancel: threading.Event | None = None,
-    gpu: str = "",
-    current: Callable[[], AbstractContextManager[None]] = nullcontext,
+    device: Device | None = None,
 ) -> EngineFile:
-    """Build an engine for GPUs that need not be here (TensorRT for RTX), or with (0,) for the one that is.
+    """Build an engine for GPUs that need not be here (TensorRT for RTX), or with (0,) for ``device``.
 
-    ``progress`` is called on the calling thread with each event; what it raises cancels the build, as do ``cancel`` and
-    Ctrl-C. ``current`` makes a CUDA context current on the building thread, ``gpu`` names it in the result.
+    ``options.control`` follows and ends the build: its ``progress`` is called on the calling thread with each event.
+    A library that does not come back cannot be left in this process: only ``isolate`` ends that.
 
     Raises UnsupportedModelError (with node, op_type and the library's words), EngineBuildError, BuildCancelledError,
-    FeatureNotSupportedError where this library cannot build for other GPUs, ValidationError for wrong shapes.
+    BuildDeadlineError, BuildCrashedError (isolated), FeatureNotSupportedError where this library cannot build for other
+    GPUs, ValidationError for wrong shapes.
     """
     options = options or CompileOptions()
+    watch = Watch(options.control)
+    if options.control.isolate:
+        return build_isolated(model, library, options, compute_capabilities, watch, device)
+    with watch.phase(WHOLE):
+        return build_here(model, library, options, compute_capabilities, watch, device)
+
+
+def build_here(
+    model: OnnxModel,
+    library: Library,
+    options: CompileOptions,
+    compute_capabilities: Sequence[int],
+    watch: Watch,
+    device: Device | None,
+) -> EngineFile:
+    """``build_plan`` in this process."""
     shapes = plan_shapes(model, options)
     tf32 = allows_tf32(library, options)
     if tf32 and not options.tf32 and _has_float32(model):
@@ -91,25 +103,28 @@ def build_plan(
         if capturable:
             config.set_flag(BuilderFlag.REQUIRE_USER_ALLOCATION)
         start = time.perf_counter()
-        network = stack.enter_context(_parse(builder, model, library))
+        with watch.phase(PARSING, WHOLE):
+            network = stack.enter_context(_parse(builder, model, library))
         parsed = time.perf_counter()
         shapes = _bind(network, shapes)
         _add_profile(builder, config, network, shapes)
-        plan = _build(builder, network, config, progress, cancel, current)
+        with nullcontext() if info.flavor is Flavor.RTX else watch.turn():
+            begun = time.perf_counter()
+            plan = _build(builder, network, config, logger, watch, device)
         built = time.perf_counter()
     return EngineFile(
         plan=plan.view,
         flavor=info.flavor.name,
         version=info.version,
         compute_capabilities=tuple(compute_capabilities),
-        gpu=gpu,
+        gpu=device.info.name if device is not None else "",
         inputs=shapes.inputs,
         outputs=shapes.outputs,
         ranges=shapes.ranges,
         notes=shapes.notes,
         options={"tf32": tf32, USER_ALLOCATION: capturable, "optimization_level": options.optimization_level},
         pynn_version=pynn_version(),
-        seconds={"parse": parsed - start, "build": built - parsed},
+        seconds={"parse": parsed - start, "build": built - begun},
     )
 
 
@@ -288,12 +303,7 @@ def _add_profile(builder: Builder, config: Config, network: Network, shapes: Bui
 
 
 def _build(
-    builder: Builder,
-    network: Network,
-    config: Config,
-    progress: ProgressCallback | None,
-    cancel: threading.Event | None,
-    current: Callable[[], AbstractContextManager[None]],
+    builder: Builder, network: Network, config: Config, logger: Logger, watch: Watch, device: Device | None
 ) -> Blob:
     """Build on a thread of its own, so that this one can poll, cancel and take Ctrl-C."""
     with Progress() as monitor:
@@ -301,33 +311,30 @@ def _build(
             config.set_progress(monitor)
 
         def build() -> Blob:
-            with current():
+            with nullcontext() if device is None else device.current():
                 return builder.build(network, config)
 
         worker = _Worker(build)
         try:
-            while not worker.wait(_POLL_SECONDS):
-                if cancel is not None and cancel.is_set():
-                    monitor.cancel()
-                for event in _events(monitor, progress):
-                    assert progress is not None
-                    progress(event)
+            while not worker.wait(POLL_SECONDS):
+                watch.check()
+                _pass_on(monitor, logger, watch)
         except BaseException:
             monitor.cancel()
-            worker.wait(None)
+            worker.outlast()
             raise
-        plan = worker.result()
-        for event in _events(monitor, progress):
-            assert progress is not None
-            progress(event)
-    if cancel is not None and cancel.is_set():
-        raise BuildCancelledError("the build was cancelled")
-    return plan
+        _pass_on(monitor, logger, watch)
+        return worker.result()
 
 
-def _events(monitor: Progress, progress: ProgressCallback | None) -> Iterator[ProgressEvent]:
-    if progress is not None:
-        yield from monitor.poll()[0]
+def _pass_on(monitor: Progress, logger: Logger, watch: Watch) -> None:
+    """What the library told since the last time."""
+    if watch.log is not None:
+        for line in logger.poll():
+            watch.log(line.text)
+    if watch.wants_events:
+        for event in monitor.poll()[0]:
+            watch.tell(event)
 
 
 class _Worker:
@@ -347,6 +354,12 @@ class _Worker:
     def wait(self, seconds: float | None) -> bool:
         self._thread.join(seconds)
         return not self._thread.is_alive()
+
+    def outlast(self) -> None:
+        """Wait, whatever happens (another Ctrl-C): the thread uses what the caller gives back next."""
+        while self._thread.is_alive():
+            with contextlib.suppress(KeyboardInterrupt):
+                self._thread.join()
 
     def result(self) -> Blob:
         assert self._outcome is not None

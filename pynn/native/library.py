@@ -38,6 +38,8 @@ class Library(Handle):
     _noun = "library"
     tf32: Settled
     """Whether float32 may be computed in TF32. TensorRT for RTX: for the process, by whoever opened it first."""
+    files: tuple[str, str | None]
+    """Core and parser, as they were named when it was opened."""
 
     @classmethod
     def open(cls, core: str, parser: str | None = None, *, force_version: bool = False, tf32: bool = False) -> Library:
@@ -59,6 +61,7 @@ class Library(Handle):
         options.force_version = int(force_version)
         library = cls(*create("library", "library_open", options))
         library.tf32 = settled_for(library.info.path) or settled
+        library.files = (core, parser)
         return library
 
     @classmethod

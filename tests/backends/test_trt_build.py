@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pynn.backends import trt_build
-from pynn.backends.base import CompileOptions
+from pynn.backends.base import BuildControl, CompileOptions
 from pynn.backends.engine_file import EngineFile
 from pynn.backends.trt import load_engine, open_library
 from pynn.backends.trt_build import build_plan
@@ -33,6 +34,10 @@ from pynn.native.tf32 import Settled
 from ..native.models import deep, model_of, tiny, weights_of, with_weights_outside
 
 pytestmark = pytest.mark.trt
+
+
+def controlled(**control: Any) -> CompileOptions:
+    return CompileOptions(control=BuildControl(**control))
 
 
 def test_builds_for_three_gpus_and_back_from_the_file(trt_library: Library, tmp_path: Path) -> None:
@@ -149,7 +154,7 @@ def test_progress_is_told_on_the_calling_thread(trt_library: Library) -> None:
         events.append(event)
         threads.add(threading.current_thread().name)
 
-    build_plan(deep(), trt_library, progress=watch)
+    build_plan(deep(), trt_library, controlled(progress=watch))
     kinds = Counter(event.kind for event in events)
     assert kinds["start"] == kinds["finish"] > 1 and kinds["step"] > 1
     assert events[0].phase == events[-1].phase and events[0].parent == ""
@@ -160,7 +165,7 @@ def test_cancelled_by_an_event(trt_library: Library) -> None:
     cancel = threading.Event()
     cancel.set()
     with pytest.raises(BuildCancelledError):
-        build_plan(deep(), trt_library, cancel=cancel)
+        build_plan(deep(), trt_library, controlled(cancel=cancel))
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
@@ -169,7 +174,7 @@ def test_cancelled_by_what_the_callback_raises(newest_library: Library, error: t
         raise error("enough")
 
     with pytest.raises(error):
-        build_plan(deep(), newest_library, progress=watch)
+        build_plan(deep(), newest_library, controlled(progress=watch))
     assert not [t for t in threading.enumerate() if t.name == "pynn-build"]
     build_plan(tiny(), newest_library)
 
