@@ -64,5 +64,5 @@ def _normal(dtype: np.dtype[Any]) -> tuple[float, float]:
         return float(info.tiny), float(info.max)
     import ml_dtypes
 
-    other = ml_dtypes.finfo(dtype)
+    other: Any = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
     return float(other.tiny), float(other.max)

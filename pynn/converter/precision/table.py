@@ -25,8 +25,9 @@ VERSION = 1
 class CalibrationTable:
     """The symmetric range of each activation: the largest magnitude worth keeping, by value name of the ONNX graph.
 
-    ``model`` is the digest of the model it was made of: another model refuses it. ``channels`` has the largest magnitude
-    of each channel (last axis) of what products read, where SmoothQuant was asked for, and ``smooth`` its strength.
+    ``model`` is the digest of the model it was made of: another model refuses it. ``smooth`` is the strength of
+    SmoothQuant where that was asked for; ``channels`` then has the largest magnitude of each channel (last axis) of
+    what products read.
     ``details`` say how it was made: method, samples, notes.
     """
 
@@ -92,7 +93,7 @@ class CalibrationTable:
             raise ModelError(
                 f"{path} is a calibration table of version {record.get('version')!r}; this pynn reads {VERSION}"
             )
-        body = {key: record.get(key) for key in ("model", "amax", "channels", "smooth", "details")}
+        body: dict[str, Any] = {key: record.get(key) for key in ("model", "amax", "channels", "smooth", "details")}
         if record.get("checksum") != _checksum(body):
             raise ModelError(f"{path} is damaged: its checksum does not fit; calibrate again")
         channels = {name: tuple(values) for name, values in body["channels"].items()}
