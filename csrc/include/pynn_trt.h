@@ -424,6 +424,11 @@ PYNN_TRT_API int32_t pynn_trt_engine_inspect(const pynn_trt_engine *engine, cons
 PYNN_TRT_API int32_t pynn_trt_engine_serialize(const pynn_trt_engine *engine, pynn_trt_blob **plan,
                                                pynn_trt_error **error);
 
+/* RTX: the kernels of several runtime caches as one; damaged ones and those of another GPU or version add nothing. */
+PYNN_TRT_API int32_t pynn_trt_engine_merge_runtime_caches(pynn_trt_engine *engine, const void *const *caches,
+                                                          const uint64_t *sizes, int32_t count,
+                                                          pynn_trt_blob **merged, pynn_trt_error **error);
+
 /* ------------------------------------------------------------------ execution context */
 
 typedef struct pynn_trt_context_options {
@@ -469,7 +474,8 @@ PYNN_TRT_API int32_t pynn_trt_context_is_stream_capturable(const pynn_trt_contex
  *
  * A runner binds a context whose input shapes are set to buffers that the caller allocated (pinned host staging and device
  * memory, or mapped pinned memory that is both) and to a stream. run() copies the arrays into staging, sends the copies
- * and the network to the stream (as one CUDA graph if asked for and possible), waits, and copies the outputs out.
+ * and the network (as a CUDA graph if asked for and possible) to the stream, waits, and copies the outputs out. Arrays in
+ * pinned memory are not staged. launch() sends a run from and to the memory bound, and returns.
  * The driver (libcuda.so.1) is dlopened here and nowhere else. */
 
 typedef struct pynn_trt_runner pynn_trt_runner;
@@ -478,16 +484,16 @@ typedef struct pynn_trt_binding {
   uint32_t struct_size;
   int32_t is_output;
   const char *name;
-  void *staging;   /* pinned host memory of `bytes` */
+  void *staging;   /* pinned host memory of `bytes`, aligned to 64; NULL for device memory of the caller's (mapped = 1) */
   uint64_t device; /* CUdeviceptr; of the mapped staging memory itself when no copy is wanted */
   uint64_t bytes;
-  int32_t mapped;  /* 1: device is staging seen by the GPU, nothing is copied between them */
+  int32_t mapped;  /* 1: device is staging seen by the GPU, or memory of the GPU that the caller fills: no copies */
 } pynn_trt_binding;
 
 typedef struct pynn_trt_runner_options {
   uint32_t struct_size;
   int32_t use_cuda_graph; /* 1: capture on the first run; falls back to plain enqueue and says so in describe */
-  int32_t block;          /* 1: sleep while waiting, 0: spin */
+  int32_t wait;           /* 0: spin, 1: sleep, 2: spin for two milliseconds, then sleep */
   uint64_t stream;        /* CUstream */
   uint64_t cuda_context;  /* CUcontext made current on the calling thread for the call */
 } pynn_trt_runner_options;
@@ -507,6 +513,7 @@ PYNN_TRT_API void pynn_trt_runner_destroy(pynn_trt_runner *runner);
  * A NULL entry means: the caller reads or writes the staging memory itself. */
 PYNN_TRT_API int32_t pynn_trt_runner_run(pynn_trt_runner *runner, const void *const *inputs, void *const *outputs,
                                          pynn_trt_error **error);
+PYNN_TRT_API int32_t pynn_trt_runner_launch(pynn_trt_runner *runner, pynn_trt_error **error);
 PYNN_TRT_API int32_t pynn_trt_runner_describe(const pynn_trt_runner *runner, pynn_trt_runner_info *info,
                                               pynn_trt_error **error);
 

@@ -23,6 +23,8 @@ class Driver {
   static constexpr int kSuccess = 0;
   static constexpr int kNotReady = 600;
   static constexpr int kCaptureThreadLocal = 1;
+  static constexpr int kPointerMemoryType = 2;
+  static constexpr unsigned kMemoryTypeHost = 1;
   static constexpr unsigned kEventBlockingSync = 1;
   static constexpr unsigned kEventDisableTiming = 2;
 

@@ -108,6 +108,23 @@ std::shared_ptr<Blob> Engine::serialize() const {
                                 adopt(log, raw, PYNN_TRT_INTERNAL, "cannot serialize the engine"));
 }
 
+std::shared_ptr<Blob> Engine::merge_runtime_caches(const void* const* caches, const uint64_t* sizes,
+                                                   int32_t count) const {
+  require(count >= 0 && (count == 0 || (caches != nullptr && sizes != nullptr)), "caches is NULL");
+  LogScope log(logger());
+  auto config = adopt(log, abi().call(abi::slot::Engine_createRuntimeConfig, native()), PYNN_TRT_INTERNAL,
+                      "cannot create a runtime configuration");
+  auto cache = adopt(log, abi().call(abi::slot::RuntimeConfig_createRuntimeCache, config.get()),
+                     PYNN_TRT_INTERNAL, "cannot create a runtime cache");
+  for (int32_t i = 0; i < count; ++i) {
+    require_bytes(caches[i], sizes[i], "caches[]");
+    if (sizes[i] != 0) abi().call(abi::slot::RuntimeCache_deserialize, cache.get(), caches[i], sizes[i]);
+  }
+  auto* merged = abi().call(abi::slot::RuntimeCache_serialize, cache.get());
+  return std::make_shared<Blob>(shared_logger(),
+                                adopt(log, merged, PYNN_TRT_INTERNAL, "cannot serialize the runtime cache"));
+}
+
 }  // namespace pynn
 
 using namespace pynn;
@@ -144,6 +161,15 @@ int32_t pynn_trt_engine_inspect(const pynn_trt_engine* engine, const pynn_trt_co
     require(context == nullptr || &context->object->engine() == &object, "context belongs to another engine");
     const abi::ExecutionContext* inspected = context ? context->object->native() : nullptr;
     result = new pynn_trt_blob{std::make_shared<Blob>(object.inspect(inspected, format))};
+  });
+}
+
+int32_t pynn_trt_engine_merge_runtime_caches(pynn_trt_engine* engine, const void* const* caches,
+                                             const uint64_t* sizes, int32_t count, pynn_trt_blob** merged,
+                                             pynn_trt_error** error) {
+  return guard(error, [&] {
+    auto& result = clear(merged, "merged");
+    result = new pynn_trt_blob{self(engine, "engine").merge_runtime_caches(caches, sizes, count)};
   });
 }
 

@@ -29,6 +29,8 @@ class Engine {
   abi::Dims profile_shape(const char* input, int32_t profile, int32_t selector) const;
   std::string inspect(const abi::ExecutionContext* context, int32_t format) const;
   std::shared_ptr<Blob> serialize() const;
+  std::shared_ptr<Blob> merge_runtime_caches(const void* const* caches, const uint64_t* sizes,
+                                             int32_t count) const;
 
  private:
   std::shared_ptr<Runtime> runtime_;

@@ -21,6 +21,7 @@ class Runner {
   Runner(const Runner&) = delete;
 
   void run(const void* const* inputs, void* const* outputs);
+  void launch();
   void describe(pynn_trt_runner_info* info) const;
 
  private:
@@ -30,6 +31,8 @@ class Runner {
     uint64_t device;
     size_t bytes;
     bool mapped;
+    void* host = nullptr;  // where this run's copy on the GPU's side reads or writes
+    bool copied() const { return !mapped && bytes != 0; }
   };
 
   struct Destroy {
@@ -41,18 +44,23 @@ class Runner {
   void add(const pynn_trt_binding& binding);
   void require_complete() const;
   void bind();
+  void stage(const void* const* inputs);
+  void stage(Buffer& buffer, const void* array);
   void send();
-  void send_plain();
+  void enqueue();
+  void send_outputs(void* const* outputs);
+  bool is_pinned(const void* memory, size_t bytes) const;
   void try_capture();
   void capture();
   void wait();
+  void sleep_until_done();
 
   // Outlives the resources below.
   std::shared_ptr<Context> context_;
   const Driver& driver_;
   void* const stream_;
   const uint64_t cuda_context_;
-  const bool block_;
+  const int32_t wait_;
   bool want_graph_;
   std::vector<Buffer> inputs_;
   std::vector<Buffer> outputs_;

@@ -70,7 +70,7 @@ struct Running {
   Runtime runtime;
   Engine engine;
   Context context;
-  float staging_x[6] = {}, staging_y[6] = {}, device_x[6] = {}, device_y[6] = {};
+  alignas(64) float staging_x[6] = {}, staging_y[6] = {}, device_x[6] = {}, device_y[6] = {};
 
   explicit Running(const pynn_trt_context_options* options = nullptr) {
     open(&opened);
@@ -96,10 +96,10 @@ struct Running {
     return {y, x};
   }
   int32_t make(pynn_trt_runner** runner, const std::vector<pynn_trt_binding>& bindings, int32_t graph = 0,
-               int32_t block = 0) {
+               int32_t wait = 0) {
     auto options = sized<pynn_trt_runner_options>();
     options.use_cuda_graph = graph;
-    options.block = block;
+    options.wait = wait;
     options.stream = 0x1234;
     options.cuda_context = 0x5678;
     return pynn_trt_runner_create(context, &options, bindings.data(), static_cast<int32_t>(bindings.size()),

@@ -16,6 +16,7 @@ struct Graph {
 std::string calls, failing;
 int failure = 0, failures_left = 0, pending_queries = 0, live = 0;
 bool capturing = false;
+uint64_t pinned_start = 0, pinned_end = 0;
 Graph recorded;
 
 int note(const char* name) {
@@ -48,6 +49,10 @@ EXPORT void fake_cuda_fail(const char* name, int code, int times) {
   failures_left = times;
 }
 EXPORT void fake_cuda_pending(int queries) { pending_queries = queries; }
+EXPORT void fake_cuda_pin(void* start, uint64_t bytes) {
+  pinned_start = reinterpret_cast<uint64_t>(start);
+  pinned_end = pinned_start + bytes;
+}
 EXPORT int fake_cuda_live() { return live; }
 EXPORT void fake_cuda_launch(void (*function)(void*), void* argument) {
   work([=] { function(argument); });
@@ -64,6 +69,11 @@ EXPORT int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void*) {
   if (int result = note("d2h")) return result;
   work([=] { std::memcpy(to, reinterpret_cast<void*>(from), bytes); });
   return 0;
+}
+EXPORT int cuPointerGetAttribute(void* data, int attribute, uint64_t address) {
+  if (int result = note("attribute")) return result;
+  *static_cast<unsigned*>(data) = 1;
+  return attribute == 2 && address >= pinned_start && address < pinned_end ? 0 : 1;
 }
 EXPORT int cuStreamSynchronize(void*) { return note("synchronize"); }
 EXPORT int cuStreamQuery(void*) {
