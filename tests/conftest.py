@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +31,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "ort: needs ONNX Runtime (--require=ort turns the skip into a failure)")
+    # Children get it too. No test may see or fill the user's own cache.
+    os.environ["PYNN_CACHE_DIR"] = tempfile.mkdtemp(prefix="pynn-test-cache-")
+    config.add_cleanup(functools.partial(shutil.rmtree, os.environ["PYNN_CACHE_DIR"], ignore_errors=True))
     unknown = required(config) - set(REQUIREMENTS)
     if unknown:
         raise pytest.UsageError(f"--require knows {', '.join(REQUIREMENTS)}; not {', '.join(sorted(unknown))}")

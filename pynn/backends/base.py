@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import Self
 
+from ..cache.record import DISABLED, CacheRecord
 from ..converter.model import OnnxModel, TensorSpec
 from ..converter.precision.choice import AS_GIVEN, Precision
 from ..errors import InputError, InvalidStateError
@@ -111,6 +112,8 @@ class Executable(ABC):
     """Why this back end was taken."""
     partition: PartitionReport | None = None
     """What was left out for it; ``partition_report`` has an answer in any case."""
+    cache: CacheRecord = DISABLED
+    """Whether the engine came from the cache on disk, and why or why not."""
 
     def __init__(
         self,

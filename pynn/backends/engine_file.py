@@ -74,9 +74,10 @@ class EngineFile:
         return f"<EngineFile {sides}, {len(self.plan):,} bytes, {self.provenance}>"
 
     def to_bytes(self) -> bytes:
-        return b"".join(self._parts())
+        return b"".join(self.parts())
 
-    def _parts(self) -> tuple[bytes | memoryview, ...]:
+    def parts(self) -> tuple[bytes | memoryview, ...]:
+        """What ``to_bytes`` joins: the plan is not copied."""
         if self.is_bare:
             return (self.plan,)
         header = json.dumps(self._header(), ensure_ascii=False, sort_keys=True).encode()
@@ -105,7 +106,7 @@ class EngineFile:
         unfinished = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
         try:
             with unfinished.open("xb") as file:
-                for part in self._parts():
+                for part in self.parts():
                     file.write(part)
                 file.flush()
                 os.fsync(file.fileno())

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
+from ..cache.record import CacheRecord
+from ..cache.store import Store
 from ..converter.model import OnnxModel
 from ..errors import (
     BackendUnavailableError,
+    CacheError,
     DeviceUnsupportedError,
     EngineBuildError,
     ExecutionError,
@@ -19,10 +25,12 @@ from ..errors import (
 )
 from ..native import Library, find_libraries
 from ..native.find import INSTALL_HINT
-from .base import Backend, CompileOptions, Executable, Probe
+from .base import Backend, BuildControl, CompileOptions, Executable, Probe
 from .cuda import Device
 from .engine_file import EngineFile
+from .jit_cache import KernelCache, plan_digest
 from .trt_build import CURRENT_GPU, DEFAULT_CAPABILITIES, build_plan, check_model
+from .trt_cache import EngineCache, engine_key
 from .trt_executable import TensorRTExecutable, open_engine, wants_tf32
 from .trt_probe import BACKEND, Verdict, probe_cache
 
@@ -63,15 +71,30 @@ class TensorRTBackend(Backend):
         """Raises UnsupportedModelError (node, op_type, the library's words), EngineBuildError, ValidationError for
         wrong ``shapes``, BackendUnavailableError with every candidate's reason, DeviceOutOfMemoryError."""
         library, device = self._usable(options)
-        with device.current():
-            file = build_plan(model, library, options, (CURRENT_GPU,), device=device)
-        file = replace(file, compute_capabilities=(device.info.compute_capability,))
+        capability = device.info.compute_capability
+
+        def build(control: BuildControl) -> EngineFile:
+            with device.current():
+                file = build_plan(model, library, replace(options, control=control), (CURRENT_GPU,), device=device)
+            return replace(file, compute_capabilities=(capability,))
+
+        def ready(file: EngineFile) -> TensorRTExecutable:
+            return TensorRTExecutable(
+                file, library, device, cuda_graph=options.cuda_graph, **_kernels(TensorRTExecutable, kernels)
+            )
+
+        cache = EngineCache.of(
+            options, lambda: engine_key(model, library.info, library.tf32.allowed, options, (capability,), device)
+        )
+        kernels = KernelCache.of(cache.store, cache.record.key, library.info, device)
         try:
-            return TensorRTExecutable(file, library, device, cuda_graph=options.cuda_graph)
+            executable = cache.obtain(build, ready, options.control)
         except (ExecutionError, PlanError) as error:
             raise EngineBuildError(
                 f"TensorRT built an engine of the model but cannot make it ready to run: {error}", log=error.log
             ) from error
+        executable.cache = cache.record
+        return executable
 
     def check(self, model: OnnxModel, options: CompileOptions) -> None:
         """Raises UnsupportedModelError: the parser refuses the model."""
@@ -122,9 +145,11 @@ def load_engine(
     library_dir: str | os.PathLike[str] | None = None,
     device: int = 0,
     cuda_graph: bool = True,
+    cache: bool = True,
+    cache_dir: str | None = None,
 ) -> TensorRTExecutable:
     """An engine file (or a plan of TensorRT's own tools), ready to run. A library of the version it was built with is
-    preferred.
+    preferred. ``cache``: compiled kernels are kept in ``cache_dir`` or the user's cache directory.
 
     Raises PlanError for a file that is truncated, damaged or of another library, DeviceUnsupportedError without a GPU
     that takes it, LibraryNotFoundError without a library, OSError when the file cannot be read.
@@ -139,15 +164,31 @@ def load_engine(
     usable.sort(key=lambda v: not _same_library(v, file))
     if not file.is_bare and usable[0].info is not None and usable[0].info.flavor.name != file.flavor:
         raise PlanError(f"this engine cannot run: it was {file.provenance}; here is {usable[0].probe.candidate}")
+    store = _store(cache, cache_dir)
     first: PynnError | None = None
     for verdict in usable if file.is_bare else usable[:1]:
         assert verdict.library is not None and verdict.info is not None and verdict.device is not None
+        kernels = None if store is None else KernelCache.of(store, plan_digest(file), verdict.info, verdict.device)
         try:
-            return open_engine(file, verdict.library, verdict.info, verdict.device, cuda_graph)
+            executable = open_engine(
+                file, verdict.library, verdict.info, verdict.device, cuda_graph, **_kernels(open_engine, kernels)
+            )
+            executable.cache = CacheRecord(False, reason="it was loaded from an engine file")
+            return executable
         except PlanError as error:
             first = first or error
     assert first is not None
     raise first
+
+
+def _store(cache: bool, cache_dir: str | None) -> Store | None:
+    with contextlib.suppress(CacheError):
+        return Store.open(cache_dir) if cache else None
+    return None
+
+
+def _kernels(taker: Callable[..., object], kernels: KernelCache | None) -> dict[str, Any]:
+    return {"kernel_cache": kernels} if "kernel_cache" in inspect.signature(taker).parameters else {}
 
 
 def _same_library(verdict: Verdict, file: EngineFile) -> bool:

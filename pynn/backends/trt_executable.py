@@ -130,6 +130,7 @@ class TensorRTExecutable(Executable):
             "engine": self._file.provenance,
             "plan_bytes": self._plan_size,
             "seconds": dict(self._seconds),
+            "cache": self.cache.to_dict(),
             "tf32": self._file.options.get("tf32"),
             "cuda_graph": bool(runner and runner.cuda_graph),
             "cuda_graph_reason": runner.cuda_graph_reason if runner else "closed",

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -143,7 +142,7 @@ class Store:
         size = sum(memoryview(part).nbytes for part in content)
         if size > self.limit:
             return self._refused(f"{size:,} bytes are more than the limit of the cache, {self.limit:,}")
-        unfinished = self._home / "tmp" / f"{kind}-{key}.{secrets.token_hex(6)}"
+        unfinished = self._home / "tmp" / f"{kind}-{key}.{os.urandom(6).hex()}"
         try:
             self._prepare(kind)
             for leftover in unfinished.parent.glob(f"{kind}-{key}.*"):  # of a process that died; we hold the lock
@@ -166,7 +165,7 @@ class Store:
     def quarantine(self, kind: str, key: str, reason: str, identity: Identity | None = None) -> None:
         """Take an entry out of use and keep it with ``reason``; not if the file is another than ``identity``."""
         path = self.path(kind, key)
-        target = self._home / "quarantine" / f"{kind}-{key}.{secrets.token_hex(4)}"
+        target = self._home / "quarantine" / f"{kind}-{key}.{os.urandom(4).hex()}"
         _log.warning("%s goes to quarantine: %s", path, reason)
         try:
             if identity is not None and _identity(path.stat()) != identity:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +166,32 @@ def _spec_of(info: onnx.ValueInfoProto, where: str) -> TensorSpec:
     tensor = info.type.tensor_type
     shape = tuple(dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim)
     return TensorSpec(info.name, info.name, element_type_name(tensor.elem_type), shape)
+
+
+def external_locations(proto: bytes) -> tuple[str, ...]:
+    """The files that tensors of a model refer to, relative to the model's own, each once and sorted."""
+    model = onnx.load_model_from_string(proto)
+    tensors = [tensor for graph in _graphs(model) for tensor in _tensors(graph)]
+    entries = (entry for tensor in tensors for entry in tensor.external_data)
+    return tuple(sorted({entry.value for entry in entries if entry.key == "location"} - {WEIGHTS_LOCATION}))
+
+
+def _graphs(model: onnx.ModelProto) -> list[Any]:
+    """The graph, those inside its attributes, and the functions."""
+    graphs: list[Any] = [model.graph, *model.functions]
+    for graph in graphs:  # grows while it is walked
+        for node in graph.node:
+            for attribute in node.attribute:
+                graphs += ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs)
+    return graphs
+
+
+def _tensors(graph: Any) -> Iterator[TensorProto]:
+    """A function has no initializers."""
+    yield from getattr(graph, "initializer", ())
+    for sparse in getattr(graph, "sparse_initializer", ()):
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield attribute.t
+            yield from attribute.tensors

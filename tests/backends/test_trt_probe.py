@@ -38,7 +38,7 @@ HOPPER = DeviceInfo(0, "NVIDIA H200", 90, 139 << 30)
 
 class FakeDriver:
     devices = (HOPPER, DeviceInfo(1, "NVIDIA L4", 89, 24 << 30))
-    version_text = "13.0"
+    version, version_text = 13000, "13.0"
 
 
 class FakeDevice:
@@ -47,7 +47,7 @@ class FakeDevice:
     def __init__(self, driver: FakeDriver, index: int) -> None:
         if index >= len(driver.devices):
             raise DeviceUnsupportedError(f"there is no GPU {index}; found 0: NVIDIA H200, 1: NVIDIA L4")
-        self.info = driver.devices[index]
+        self.info, self.driver = driver.devices[index], driver
 
     def current(self) -> Any:
         return nullcontext()
