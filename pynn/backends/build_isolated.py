@@ -30,7 +30,7 @@ from typing_extensions import Self
 from .. import errors
 from ..converter.model import OnnxModel
 from ..converter.precision.choice import AS_GIVEN
-from ..errors import BuildCrashedError, EngineBuildError, PlanError, UnsupportedModelError
+from ..errors import BuildCrashedError, EngineBuildError, HostOutOfMemoryError, PlanError, UnsupportedModelError
 from ..native import Library, ProgressEvent
 from ..native.tf32 import Settled
 from .base import BuildControl, CompileOptions
@@ -250,21 +250,19 @@ class _Child:
             if text:
                 self._lines.append(text)
             return
-        kind = message.pop(MARK)
         self._greeted = True
-        if kind == "event":
-            event = ProgressEvent(**message)
-            if event.kind == "start":
-                self._phase = event.phase
-            watch.tell(event)
-        elif kind == "log":
-            self._lines.append(message["text"])
+        if isinstance(message, ProgressEvent):
+            if message.kind == "start":
+                self._phase = message.phase
+            watch.tell(message)
+        elif isinstance(message, str):
+            self._lines.append(message)
             if watch.log is not None:
-                watch.log(message["text"])
-        elif kind == "error":
-            raise _revived(message)
-        elif kind == "done":
-            self._seconds = message["seconds"]
+                watch.log(message)
+        elif isinstance(message, BaseException):
+            raise message
+        else:
+            self._seconds = message
 
     def _crash(self) -> BuildCrashedError:
         code = self._process.returncode
@@ -319,14 +317,22 @@ class _Lines:
             yield rest
 
 
-def _message(text: str) -> dict[str, Any] | None:
+def _message(text: str) -> ProgressEvent | str | BaseException | dict[str, float] | None:
+    """An event, a line of the library's log, the error or the times at the end; None for what was only printed."""
     if not text.startswith(f'{{"{MARK}": '):
         return None
     try:
         message = json.loads(text)
-    except ValueError:
+        kind = message.pop(MARK)
+        if kind == "event":
+            return ProgressEvent(**message)
+        if kind == "error":
+            return _revived(message)
+        return (
+            {str(key): float(value) for key, value in message["seconds"].items()} if kind == "done" else message["text"]
+        )
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    return message if isinstance(message, dict) else None
 
 
 _DETAILS = ("log", "node", "op_type", "operator", "label", "tensor")
@@ -339,6 +345,8 @@ def told(error: BaseException) -> dict[str, Any]:
 
 
 def _revived(message: Mapping[str, Any]) -> BaseException:
+    if message["type"] == "MemoryError":
+        return HostOutOfMemoryError("the build process ran out of memory; close other programs, or build elsewhere")
     kind = getattr(errors, message["type"], None)
     if isinstance(kind, type) and issubclass(kind, errors.PynnError):
         return kind(message["message"], **message["details"])

@@ -36,7 +36,7 @@ def main(folder: str) -> None:
     _be_the_first_to_go()
     threading.Thread(target=_die_with_parent, args=(folder,), name="pynn-parent", daemon=True).start()
     try:
-        channel.say("hello")
+        channel.log(f"process {os.getpid()} builds")
         engine = _build(Path(folder), channel)
         engine.save(Path(folder, ENGINE))
         channel.say("done", seconds=dict(engine.seconds))
