@@ -20,6 +20,7 @@ from pynn.backends.base import Probe
 from pynn.backends.ort import OrtBackend
 from pynn.cli import exit_code, main
 from pynn.cli.arguments import parse_shapes
+from pynn.cli.console import Console
 from pynn.cli.run import random_inputs, read_inputs, write_npz
 from pynn.converter import TensorSpec
 
@@ -377,13 +378,36 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.mark.trt
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT, which Windows has in another form")
-def test_ctrl_c_cancels_a_build(add_model: Path, newest_folder: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", CTRL_C, "build", str(add_model), "--tensorrt-library", str(newest_folder)]
+@pytest.mark.parametrize("more", [[], ["--isolate"]])
+def test_ctrl_c_cancels_a_build(add_model: Path, newest_folder: Path, tmp_path: Path, more: list[str]) -> None:
+    command = [sys.executable, "-c", CTRL_C, "build", str(add_model), "--tensorrt-library", str(newest_folder), *more]
     environment = {**os.environ, "PYTHONPATH": SOURCE}
     result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
     assert result.returncode == 130, (result.stdout, result.stderr)
     assert result.stderr == "pynn: cancelled\n"
     assert [path.name for path in tmp_path.iterdir()] == ["add.onnx"]
+
+
+@pytest.mark.trt
+def test_deadline_of_a_build(add_model: Path, newest_folder: Path, tmp_path: Path, run_json: Any) -> None:
+    library = ("--tensorrt-library", newest_folder)
+    code, record = run_json("build", add_model, *library, "--isolate", "--deadline", "1e-3")
+    assert (code, record["error"]["type"]) == (1, "BuildDeadlineError")
+    assert [path.name for path in tmp_path.iterdir()] == ["add.onnx"]
+    assert run_json("build", add_model, *library, "--isolate", "--deadline", "60")[0] == 0
+    code, record = run_json("build", add_model, *library, "--deadline", "0")
+    assert code == 2 and "deadline must be a positive number" in record["error"]["message"]
+
+
+@pytest.mark.trt
+def test_bars_are_drawn_on_a_terminal(
+    add_model: Path, newest_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(Console, "is_terminal", True)
+    assert main(["build", str(add_model), "--tensorrt-library", str(newest_folder)]) == 0
+    assert "Compiling model" in capsys.readouterr().err
+    assert main(["run", str(add_model), "--backend", "onnxruntime", "--isolate", "--deadline", "9"]) == 0
 
 
 # -- the program

@@ -14,7 +14,7 @@ from .console import Console
 EPILOG = """\
 exit codes:
   0    done
-  1    failed while compiling or running
+  1    failed while compiling or running, or not done within --deadline
   2    wrong usage: arguments, files that cannot be read, arrays that do not fit the model
   3    the model or engine was refused: not ONNX, damaged, or not supported
   4    no back end can be used here (pynn doctor says why)
@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def exit_code(error: Exception) -> int:
     """The code of an error, as the help lists them."""
+    if isinstance(error, errors.BuildDeadlineError):
+        return 1
     if isinstance(error, errors.BuildCancelledError):
         return 130
     if isinstance(error, _NO_BACKEND):

@@ -1,6 +1,6 @@
 """Build a TensorRT engine file from an ONNX model, ahead of time: TensorRT for RTX needs no GPU for it.
 
-Ctrl-C cancels; no half-written engine stays behind.
+Ctrl-C cancels, and so does the deadline; no half-written engine stays behind.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from typing import Any
 
 from ..errors import ValidationError
 from . import arguments as common
 from .console import Console
+from .progress import Bars, add_control
 
 HELP = "build a TensorRT engine file, for GPUs that need not be here"
 
@@ -31,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workspace", type=int, metavar="BYTES", help="limit of scratch memory")
     parser.add_argument("--tf32", action="store_true", help="allow TF32 in float32 arithmetic")
     common.add_shapes(parser)
+    add_control(parser)
     common.add_library(parser)
 
 
@@ -42,7 +43,7 @@ def execute(options: argparse.Namespace, console: Console) -> int:
     output = Path(options.output) if options.output else Path(options.model).with_suffix(".engine")
     shapes = common.parse_shapes(options.shapes)
     start = time.perf_counter()
-    with _Progress(console) as progress:
+    with Bars(console) as bars:
         engine = pynn.build_engine(
             options.model,
             output,
@@ -52,7 +53,7 @@ def execute(options: argparse.Namespace, console: Console) -> int:
             tf32=options.tf32,
             optimization_level=options.optimization_level,
             workspace_bytes=options.workspace,
-            progress=progress.update if progress.drawn else None,
+            **bars.control(options),
         )
     seconds = time.perf_counter() - start
     for note in engine.notes:
@@ -74,35 +75,3 @@ def execute(options: argparse.Namespace, console: Console) -> int:
         }
     )
     return 0
-
-
-class _Progress:
-    """A bar for each phase of the build that is under way, on a terminal."""
-
-    def __init__(self, console: Console) -> None:
-        self.drawn = console.is_terminal
-        self._bars: dict[str, Any] = {}
-        self._rich: Any = None
-
-    def __enter__(self) -> _Progress:
-        if self.drawn:
-            from rich.console import Console as RichConsole
-            from rich.progress import Progress
-
-            self._rich = Progress(console=RichConsole(stderr=True), transient=True)
-            self._rich.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._rich is not None:
-            self._rich.stop()
-
-    def update(self, event: Any) -> None:
-        """One event of the build, as ``pynn.build_engine`` gives it."""
-        if event.kind == "start":
-            self._bars[event.phase] = self._rich.add_task(event.phase, total=event.steps or None)
-        elif event.phase in self._bars:
-            if event.kind == "step":
-                self._rich.update(self._bars[event.phase], completed=event.step + 1)
-            else:
-                self._rich.remove_task(self._bars.pop(event.phase))

@@ -15,11 +15,12 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 
 from ..backends.base import Array, Executable
-from ..backends.shapes import resolve_shapes
+from ..backends.samples import random_inputs
 from ..converter.model import TensorSpec
 from ..errors import InputError, ValidationError
 from . import arguments as common
 from .console import Console
+from .progress import Bars, add_control
 
 HELP = "run a model or an engine on files or random data"
 
@@ -32,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", type=int, default=0, metavar="N", help="number of the GPU")
     parser.add_argument("--random-seed", type=int, default=0, metavar="N", help="seed of random inputs")
     common.add_shapes(parser)
+    add_control(parser)
     common.add_library(parser)
 
 
@@ -74,13 +76,15 @@ def _open(options: argparse.Namespace, shapes: dict[str, Any], console: Console)
     import pynn
 
     if not common.is_engine(options.model):
-        return pynn.compile(
-            options.model,
-            backend=options.backend,
-            shapes=shapes,
-            device=options.device,
-            tensorrt_library=options.tensorrt_library,
-        )
+        with Bars(console) as bars:
+            return pynn.compile(
+                options.model,
+                backend=options.backend,
+                shapes=shapes,
+                device=options.device,
+                tensorrt_library=options.tensorrt_library,
+                **bars.control(options),
+            )
     if options.backend == "onnxruntime":
         raise ValidationError(f"{options.model} is a TensorRT engine; --backend onnxruntime cannot run it")
     if shapes:
@@ -137,25 +141,6 @@ def _load(path: str) -> Array | dict[str, Array]:
         return loaded
     with loaded:
         return {name: loaded[name] for name in loaded.files}
-
-
-def random_inputs(specs: tuple[TensorSpec, ...], shapes: dict[str, Any], seed: int) -> dict[str, Array]:
-    """Standard normal floats, integers 0 or 1, random truth values; sizes by ``shapes``, else 1."""
-    rng = np.random.default_rng(seed)
-    ranges = resolve_shapes(specs, shapes)
-    return {
-        spec.name: _random(rng, spec, tuple(one[1] if one is not None else 1 for one in ranges[spec.name]))
-        for spec in specs
-    }
-
-
-def _random(rng: np.random.Generator, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
-    if spec.data_type == "string":
-        return np.full(shape, "text", dtype=object)
-    dtype = spec.numpy
-    if "float" in dtype.name:
-        return np.asarray(rng.standard_normal(shape)).astype(dtype)
-    return np.asarray(rng.integers(0, 2, shape)).astype(dtype)
 
 
 def _show(console: Console, executable: Executable, outputs: dict[str, Array], seconds: dict[str, float]) -> None:
