@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .backends.engine_file import EngineFile as EngineFile
     from .backends.partition_report import PartitionReport as PartitionReport
     from .backends.report import BackendReport as BackendReport
+    from .benchmark.report import BenchReport as BenchReport
+    from .benchmark.run import bench as bench
     from .builder import GraphBuilder as GraphBuilder
     from .cache.record import CacheRecord as CacheRecord
     from .compilation import build_engine as build_engine
@@ -78,6 +80,8 @@ _HOMES = {
     "backends.engine_file": ("EngineFile",),
     "backends.partition_report": ("PartitionReport",),
     "backends.report": ("BackendReport",),
+    "benchmark.report": ("BenchReport",),
+    "benchmark.run": ("bench",),
     "builder": ("GraphBuilder",),
     "cache.record": ("CacheRecord",),
     "compilation": ("build_engine", "compile", "load_engine"),

@@ -16,12 +16,13 @@ FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("types",),
+    ("sizes", "types"),
     ("graph",),
     ("ops",),
     ("builder", "cache", "converter", "native"),
     ("backends",),
     ("aio", "limits", "tensor", "context", "options", "ml", "compilation"),
+    ("benchmark",),
     ("", "cli", "__main__"),
     ("compat",),
 )
@@ -44,9 +45,11 @@ FOREIGN = {
         "cli/convert.py",
         "cli/inspect.py",
     ),
-    "onnxruntime": ("backends/ort.py",),
+    "onnxruntime": ("backends/ort.py", "benchmark/peers_ort.py"),  # a peer is timed past pynn's back end
     "cuda": ("backends/cuda.py",),
     "rich": ("cli/",),
+    "matplotlib": ("benchmark/plot.py",),
+    "torch": ("benchmark/peers_torch.py",),
     "asyncio": ("aio.py",),
     "filelock": ("cache/",),
     "platformdirs": ("cache/",),
@@ -55,8 +58,8 @@ FOREIGN = {
 """Who may import what, while the program runs (for types alone, everybody may)."""
 
 DEPENDENCIES = {
-    "cffi", "cuda_python", "filelock", "ml_dtypes", "numpy", "onnx", "onnxruntime", "platformdirs", "rich", "tensorrt",
-    "tensorrt_rtx", "typing_extensions",
+    "cffi", "cuda_python", "filelock", "matplotlib", "ml_dtypes", "numpy", "onnx", "onnxruntime", "platformdirs",
+    "rich", "tensorrt", "tensorrt_rtx", "typing_extensions",
 }  # fmt: skip
 
 

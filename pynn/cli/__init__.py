@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 
 from .. import errors
-from . import build, convert, doctor, inspect, run
+from . import bench, build, convert, doctor, inspect, run
 from .console import Console
 
 EPILOG = """\
@@ -21,7 +21,7 @@ exit codes:
   130  cancelled with Ctrl-C
 """
 
-COMMANDS = (doctor, run, build, convert, inspect)
+COMMANDS = (doctor, run, bench, build, convert, inspect)
 
 _NO_BACKEND = (
     errors.BackendUnavailableError,
