@@ -14,7 +14,12 @@ import numpy as np
 from .errors import InvalidStateError, ValidationError
 from .graph import Graph, Node, Operand
 from .ops import AllOperators
+from .sizes import Size, next_prime, sizes_in
 from .types import DataType, OperandDescriptor, cast_number, check_shape
+
+FIRST_SAMPLE, SAMPLE_STEP = 2**20, 1000
+"""Named dimensions are sampled by primes from here on, each so far from the one before: larger than nearly every number
+that a rule compares them with."""
 
 Buffer = bytes | bytearray | memoryview | np.ndarray[Any, Any]
 
@@ -30,6 +35,7 @@ class GraphBuilder(AllOperators):
         self._owner = object()
         self._nodes: list[Node] = []
         self._inputs: dict[str, Operand] = {}
+        self._dimensions: dict[str, int] = {}
         self._finished = False
 
     def _check_can_build(self) -> None:
@@ -37,12 +43,16 @@ class GraphBuilder(AllOperators):
             raise InvalidStateError("this builder has already built its graph; make a new builder for another one")
 
     @overload
-    def input(self, name: str, shape: Sequence[int], data_type: str | DataType) -> Operand: ...
+    def input(self, name: str, shape: Sequence[int | str], data_type: str | DataType) -> Operand: ...
     @overload
     def input(self, name: str, descriptor: OperandDescriptor | Mapping[str, Any], /) -> Operand: ...
 
     def input(self, name: str, shape: Any, data_type: Any = None) -> Operand:
-        """A named graph input of static ``shape`` (``[]`` is a scalar), or of a descriptor.
+        """A named graph input of ``shape`` (``[]`` is a scalar), or of a descriptor.
+
+        An extension of the spec: a dimension may be a name, ``["batch", 3, 224, 224]``. Equal names are equal sizes,
+        which are known when the graph is compiled, or when it runs. ``operand.shape`` has a ``Size`` there; what is
+        calculated from it (``x.shape[0] * 2``, ``math.prod(x.shape)``) can be given wherever an operator takes a size.
 
         Raises ValidationError for an empty or repeated name, or a shape that fails the dimension check
         (https://www.w3.org/TR/webnn/#api-mlgraphbuilder-input), InvalidStateError after ``finish``.
@@ -56,12 +66,40 @@ class GraphBuilder(AllOperators):
             if isinstance(shape, Mapping):
                 shape = _descriptor_from_mapping("input", shape)
             shape, data_type = shape.shape, shape.data_type
-        descriptor = _descriptor(f"input {name!r}", shape, data_type)
+        descriptor, named = self._input_descriptor(f"input {name!r}", shape, data_type)
         if descriptor.data_type.bits < 8:
             raise ValidationError(f"input {name!r}: {descriptor.data_type} exists for constants only", operator="input")
         operand = Operand(self._owner, descriptor.data_type, descriptor.shape, name=name)
         self._inputs[name] = operand
+        self._dimensions.update(named)
         return operand
+
+    def _input_descriptor(
+        self, where: str, shape: object, data_type: object
+    ) -> tuple[OperandDescriptor, Mapping[str, int]]:
+        """The descriptor, and the samples of the names in it. The check sees 1 in the place of a name."""
+        if not isinstance(shape, (list, tuple)) or not any(isinstance(dim, (str, Size)) for dim in shape):
+            return _descriptor(where, shape, data_type), {}
+        samples: dict[str, int] = {}
+        dims: list[int] = []
+        for dim in shape:
+            name = dim.name if isinstance(dim, Size) else dim
+            if isinstance(name, str) and name.isidentifier():
+                known = self._dimensions.get(name) or samples.get(name)
+                count = len(self._dimensions.keys() | samples.keys())
+                samples[name] = known or next_prime(FIRST_SAMPLE + SAMPLE_STEP * count)
+                dims.append(Size.named(name, samples[name]))
+            elif isinstance(dim, (str, Size)):
+                raise ValidationError(
+                    f"{where}: dimension {dim!r} of shape {list(shape)} is neither a number nor a name: a letter, then "
+                    "letters, digits and underscores",
+                    operator="input",
+                )
+            else:
+                dims.append(dim)
+        fixed = _descriptor(where, [1 if isinstance(dim, Size) else dim for dim in dims], data_type)
+        whole = (dim if isinstance(dim, Size) else size for dim, size in zip(dims, fixed.shape, strict=True))
+        return OperandDescriptor(fixed.data_type, tuple(whole)), samples
 
     @overload
     def constant(self, value: np.ndarray[Any, Any] | np.generic, /) -> Operand: ...
@@ -128,8 +166,24 @@ class GraphBuilder(AllOperators):
                     f"build: output {name!r} is a graph {kind}; wrap it in identity()", operator="build"
                 )
         graph = Graph.reached_from(outputs, self._nodes, self._inputs)
+        if self._dimensions:
+            _check_dimensions(graph)
         self._finished = True
         return graph
+
+
+def _check_dimensions(graph: Graph) -> None:
+    """Every named dimension that an operator is given must stand in an input that the graph has."""
+    known = set(graph.dimensions)
+    for node in graph.nodes:
+        values = (*node.attributes.values(), *(result.shape for result in node.outputs))
+        missing = {name for size in sizes_in(values) for name in size.names} - known
+        if missing:
+            raise ValidationError(
+                f"build: {node.op} {node.label!r} uses dimension {min(missing)!r}, which no input has that the outputs "
+                "depend on",
+                operator="build",
+            )
 
 
 def _descriptor(where: str, shape: object, data_type: object) -> OperandDescriptor:

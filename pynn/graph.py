@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .sizes import sizes_in
 from .types import DataType, OperandDescriptor, Shape
 
 
@@ -115,6 +116,12 @@ class Graph:
         """The constants that nodes read, each once, in order of first use."""
         found = {id(o): o for node in self.nodes for o in node.operands() if o.is_constant}
         return tuple(found.values())
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """The names of dimensions without a number, in order of first use by an input; () for a static graph."""
+        sizes = sizes_in(operand.shape for operand in self.inputs.values())
+        return tuple(dict.fromkeys(size.name for size in sizes if size.name is not None))
 
     def __repr__(self) -> str:
         def side(values: Mapping[str, Operand]) -> str:

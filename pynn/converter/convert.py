@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from ..graph import Graph
 from ..ops.registry import operators
 from .model import OnnxModel
 from .onnx_graph import GraphEmitter, OnnxGraph, OnnxNode
-from .passes import Pass, run_passes
+from .passes import Pass, PassRecord, run_passes
 
 _MAX_NAME = 512
 """TensorRT refuses names of 4096 bytes; this leaves room for suffixes in four-byte characters."""
@@ -23,13 +24,25 @@ def to_onnx(graph: Graph, passes: Iterable[Pass] = ()) -> OnnxModel:
     """
     from .serialize import to_model
 
-    onnx_graph = lower_graph(graph)
-    rewrites = run_passes(onnx_graph, passes)
+    onnx_graph, rewrites = _lowered(graph, tuple(passes))
     return replace(to_model(onnx_graph), rewrites=rewrites)
+
+
+def _lowered(graph: Graph, passes: tuple[Pass, ...]) -> tuple[OnnxGraph, tuple[PassRecord, ...]]:
+    if graph.dimensions:
+        from .dynamic import lower_dynamic
+
+        return lower_dynamic(graph, functools.partial(_lowered, passes=passes))
+    onnx_graph = _lower_static(graph)
+    return onnx_graph, run_passes(onnx_graph, passes)
 
 
 def lower_graph(graph: Graph) -> OnnxGraph:
     """Run every node's lowering. Inputs and outputs keep their WebNN names where ONNX allows it."""
+    return _lowered(graph, ())[0]
+
+
+def _lower_static(graph: Graph) -> OnnxGraph:
     onnx_graph = OnnxGraph()
     emitter = GraphEmitter(onnx_graph)
     for name, operand in graph.inputs.items():

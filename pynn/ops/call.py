@@ -11,10 +11,12 @@ import numpy as np
 
 from ..errors import ValidationError
 from ..graph import InputValue, Operand
+from ..sizes import Size, plain, sizes_in
 from ..types import MAX_DIMENSION, DataType, OperandDescriptor, Shape, cast_number, is_uint
 from .registry import Operator, Param
 
 _MAX_FLOAT = sys.float_info.max
+_MAX_UINT = 2**32 - 1
 _BIDI = {c: f"\\u{c:04x}" for c in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 _UNPRINTABLE = {c: f"\\x{c:02x}" for c in (*range(0x20), 0x7F)} | _BIDI
 
@@ -112,6 +114,8 @@ class Call:
 
     def uint(self, name: str, *, minimum: int = 0, maximum: int = 2**32 - 1) -> int:
         value = self.attributes[name]
+        if type(value) is Size and value >= minimum:
+            return value
         if not is_uint(value) or not minimum <= value <= maximum:
             self.fail(f"{name} must be an integer in {minimum}..{maximum}, got {value!r}")
         self.attributes[name] = result = int(value)
@@ -136,10 +140,14 @@ class Call:
             self.fail(f"{name} must be a sequence of integers, got {values!r}")
         if length is not None and len(values) != length:
             self.fail(f"{name} {list(values)} must have {length} items, has {len(values)}")
+        exact = True
         for value in values:
-            if not is_uint(value) or value < minimum:
+            if type(value) is int and minimum <= value <= _MAX_UINT:
+                continue
+            exact = False
+            if value < minimum if type(value) is Size else not is_uint(value) or value < minimum:
                 self.fail(f"{name} {list(values)}: {value!r} is not an integer of at least {minimum}")
-        self.attributes[name] = result = tuple(map(int, values))
+        self.attributes[name] = result = tuple(values) if exact else tuple(map(plain, values))
         return result
 
     def finite(self, name: str, data_type: DataType | None = None) -> float:
@@ -179,13 +187,14 @@ class Call:
     # -- results
 
     def descriptor(self, data_type: DataType, shape: Shape) -> OperandDescriptor:
-        """An output descriptor whose shape passed the dimension check."""
+        """An output descriptor whose shape passed the dimension check; a named dimension is a sample of unknown
+        size, which has no upper limit here."""
         total = 1
         for dim in shape:
             total *= dim
-            if not 1 <= dim <= MAX_DIMENSION:
+            if not 1 <= dim <= MAX_DIMENSION and (dim < 1 or type(dim) is not Size):
                 self.fail(f"the result would have shape {list(shape)}; every dimension must be in 1..{MAX_DIMENSION}")
-        if total > MAX_DIMENSION:
+        if total > MAX_DIMENSION and not any(sizes_in(shape)):
             self.fail(f"the result would have shape {list(shape)}: more than {MAX_DIMENSION} elements")
         return OperandDescriptor(data_type, shape)
 

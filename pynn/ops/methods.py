@@ -8,6 +8,7 @@ from ..errors import ValidationError
 from ..graph import Node, Operand
 from ..types import OperandDescriptor
 from .call import Call
+from .dimensions import infer_at_other_samples
 from .registry import Operator
 
 
@@ -16,6 +17,8 @@ class OperatorMethods:
 
     _owner: object
     _nodes: list[Node]
+    _dimensions: dict[str, int]
+    """By name of a dimension, the sample that stands for it."""
 
     def _check_can_build(self) -> None:
         """Raise InvalidStateError when the builder has built or its context is lost."""
@@ -29,7 +32,13 @@ class OperatorMethods:
             raise ValidationError(f"{operator.method}: label must be a string, got {label!r}", operator=operator.method)
         call = Call(operator, attributes, label)
         call.bind(self._owner, operands)
-        inferred = operator.infer(call)
+        try:
+            inferred = operator.infer(call)
+        except ValidationError:
+            elsewhere = infer_at_other_samples(call, self._dimensions) if self._dimensions else None
+            if elsewhere is None:
+                raise
+            inferred = elsewhere
         if isinstance(inferred, OperandDescriptor):
             inferred = (inferred,)
         node = Node(operator.name, call.operands, attributes, label)

@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from ..graph import Node, Operand
+from ..sizes import Size
 from ..types import DataType, OperandDescriptor
 from .call import Call
 from .emitter import Emitter, Tensor
@@ -26,11 +27,19 @@ def _infer_resample2d(c: Call) -> OperandDescriptor:
     if c.attributes["sizes"] is not None:
         sizes = c.uints("sizes", length=2, minimum=1)
     else:
-        sizes = tuple(math.floor(x.shape[a] * s) for a, s in zip(axes, scales, strict=True))
+        sizes = tuple(_scaled(x.shape[a], s) for a, s in zip(axes, scales, strict=True))
     shape = list(x.shape)
     for a, size in zip(axes, sizes, strict=True):
         shape[a] = size
     return c.descriptor(x.data_type, tuple(shape))
+
+
+def _scaled(size: int, scale: float) -> int:
+    if isinstance(size, Size):
+        numerator, denominator = scale.as_integer_ratio()
+        exact: int = size * numerator // denominator
+        return exact
+    return math.floor(size * scale)
 
 
 def _scales(c: Call) -> tuple[float, ...]:
