@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from .compilation import build_engine as build_engine
     from .compilation import compile as compile  # noqa: A004  (the name that users call)
     from .compilation import load_engine as load_engine
+    from .compiled import MLGraph as MLGraph
     from .context import MLContext as MLContext
-    from .context import MLGraph as MLGraph
     from .context import MLGraphBuilder as MLGraphBuilder
     from .converter.convert import to_onnx as to_onnx
     from .converter.model import OnnxModel as OnnxModel
@@ -85,7 +85,8 @@ _HOMES = {
     "builder": ("GraphBuilder",),
     "cache.record": ("CacheRecord",),
     "compilation": ("build_engine", "compile", "load_engine"),
-    "context": ("MLContext", "MLGraph", "MLGraphBuilder"),
+    "compiled": ("MLGraph",),
+    "context": ("MLContext", "MLGraphBuilder"),
     "converter.convert": ("to_onnx",),
     "converter.model": ("OnnxModel", "TensorSpec"),
     "errors": (

@@ -18,13 +18,19 @@ class Timeline:
     """Runs calls one after another. ``run`` works in the caller's thread; ``submit`` queues for a thread of its own.
 
     A ``run`` waits for what was submitted before it, so that a write after an awaited-later read does not overtake it.
-    The thread starts with the first ``submit``: purely synchronous use pays one lock.
+    The thread starts with the first ``submit``: purely synchronous use pays one lock. Who finds the timeline ``free``
+    may take the ``lock`` himself.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._worker: ThreadPoolExecutor | None = None
         self._last: Future[object] | None = None
+
+    @property
+    def free(self) -> bool:
+        """Whether nothing that was submitted is still to be waited for."""
+        return self._last is None
 
     def run(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         last = self._last
@@ -32,16 +38,16 @@ class Timeline:
             _wait(last)
             if self._last is last:
                 self._last = None
-        with self._lock:
+        with self.lock:
             return call(*args, **kwargs)
 
     def submit(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         def locked() -> T:
-            with self._lock:
+            with self.lock:
                 return call(*args, **kwargs)
 
         if self._worker is None:
-            with self._lock:
+            with self.lock:
                 self._worker = self._worker or ThreadPoolExecutor(1, thread_name_prefix="pynn-timeline")
         future = self._worker.submit(locked)
         self._last = future  # type: ignore[assignment]

@@ -1,28 +1,31 @@
-"""MLContext, MLGraphBuilder and MLGraph: WebNN's running half. Spec: https://www.w3.org/TR/webnn/#api-mlcontext."""
+"""MLContext and MLGraphBuilder: WebNN's running half. Spec: https://www.w3.org/TR/webnn/#api-mlcontext."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
-from types import MappingProxyType, TracebackType
-from typing import Any, overload
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from typing_extensions import Self
 
 from .aio import ContextLost, Timeline, in_thread
 from .backends.base import CompileOptions, Executable
-from .backends.partition_report import PartitionReport, whole
 from .backends.report import BackendReport
 from .backends.selection import Selection, refusal_message, warn_fallback
 from .builder import Buffer, GraphBuilder
-from .errors import InvalidStateError, UnknownError, ValidationError
+from .compiled import MLGraph
+from .dispatch import Bound, Tensors, check_tensors, key_of, launch_between, prepare, run_on_host, stream_handle
+from .errors import InvalidStateError, ValidationError
 from .graph import Graph, Operand
 from .limits import op_support_limits
-from .tensor import Array, MLTensor, TensorLike, allocate, copy_out, fill, parse_descriptor
+from .storage import Array, HostStorage, Storage, allocate, allocate_on, share
+from .tensor import MLTensor, TensorLike, parse_descriptor
 from .types import DataType, OperandDescriptor
 
-Tensors = Mapping[str, MLTensor]
+if TYPE_CHECKING:
+    from .backends.device_memory import DeviceQueue
 
 
 class MLContext:
@@ -39,6 +42,7 @@ class MLContext:
         self._timeline = Timeline()
         self._lost = ContextLost()
         self._warned = warned
+        self._queues: tuple[DeviceQueue | None, ...] = ()
         self._graphs: weakref.WeakSet[MLGraph] = weakref.WeakSet()
         self._tensors: weakref.WeakSet[MLTensor] = weakref.WeakSet()
         self.power_preference = selection.report.power_preference
@@ -103,17 +107,64 @@ class MLContext:
         executable = self._ready(graph)
         return await in_thread(executable.run, inputs, out=out)
 
-    def dispatch(self, graph: MLGraph, inputs: Tensors, outputs: Tensors) -> None:
+    def dispatch(self, graph: MLGraph, inputs: Tensors, outputs: Tensors, *, stream: object = None) -> None:
         """Run ``graph`` from tensors to tensors: all inputs and outputs of the graph, nothing else, no tensor twice.
+
+        With tensors of a GPU this sends the work there and returns; ``read_tensor`` waits for it. ``stream`` is a CUDA
+        stream that the caller uses, a handle or an object with ``__cuda_stream__``: the run waits for what is on it
+        now, and what comes on it later waits for the run.
 
         Raises, in this order: ValidationError for a graph of another context; InvalidStateError for a destroyed graph;
         ValidationError for a tensor given twice, of another context, destroyed, constant, unknown, missing, or not
-        exactly of the graph's data type and shape; ExecutionError when the back end fails.
-        Spec: https://www.w3.org/TR/webnn/#api-mlcontext-dispatch.
+        exactly of the graph's data type and shape, and for a stream of another CUDA context; ExecutionError when the
+        back end fails. Spec: https://www.w3.org/TR/webnn/#api-mlcontext-dispatch.
         """
+        try:
+            key = (*inputs, *map(id, inputs.values()), None, *outputs, *map(id, outputs.values()))
+            bound = graph._bound[key]
+            timeline = self._timeline
+            ready = stream is None and graph._context is self and timeline.free
+        except (AttributeError, KeyError, TypeError):
+            ready = False
+        if ready:
+            with timeline.lock, bound.lock:
+                launch = bound.launch
+                if launch is not None:
+                    bound.recent = True
+                    launch()
+                    return
+        self._dispatch(graph, inputs, outputs, stream)
+
+    def _dispatch(self, graph: MLGraph, inputs: Tensors, outputs: Tensors, stream: object) -> None:
+        """All of ``dispatch``, with every check."""
         executable = self._ready(graph, "dispatch")
-        sources, targets = self._bindings(graph, inputs, outputs)
-        self._timeline.run(executable.run, sources, out=targets)
+        sources, targets = check_tensors(self, graph, inputs, outputs, self._lost_suffix())
+        handle = None if stream is None else stream_handle("dispatch", stream)
+
+        def now() -> None:
+            queue = self._queue()
+            user = None if handle is None or queue is None else queue.user_stream("dispatch", handle)
+            bound = graph._bound.get(key_of(inputs, outputs)) or prepare(
+                queue, executable, graph._bound, (inputs, outputs), (sources, targets)
+            )
+            if isinstance(bound, Bound):
+                graph._host_reason = ""
+                launch_between(bound, user)
+            else:
+                graph._host_reason = bound
+                run_on_host(executable, sources, targets, queue, user)
+
+        self._timeline.run(now)
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        """Version 0 and the handle of the CUDA stream that this context puts its work on.
+
+        Raises ValidationError for a context without a GPU.
+        """
+        queue = self._queue()
+        if queue is None:
+            raise ValidationError(f"__cuda_stream__: this context runs on {self.backend} and has no CUDA stream")
+        return 0, queue.stream.address
 
     def _ready(self, graph: MLGraph, where: str = "compute") -> Executable:
         if not isinstance(graph, MLGraph):
@@ -124,34 +175,6 @@ class MLContext:
         if executable is None:
             raise InvalidStateError(f"{where}: the graph is destroyed" + self._lost_suffix())
         return executable
-
-    def _bindings(self, graph: MLGraph, inputs: Tensors, outputs: Tensors) -> tuple[dict[str, Array], dict[str, Array]]:
-        for side, tensors in (("inputs", inputs), ("outputs", outputs)):
-            if not isinstance(tensors, Mapping):
-                raise ValidationError(f"dispatch: {side} must map names to tensors, got {type(tensors).__name__}")
-            for name, tensor in tensors.items():
-                if not isinstance(tensor, MLTensor):
-                    raise ValidationError(
-                        f"dispatch: {side}[{name!r}] must be an MLTensor, got {type(tensor).__name__}"
-                    )
-        seen: dict[int, str] = {}
-        everything = [(f"inputs[{n!r}]", t) for n, t in inputs.items()] + [
-            (f"outputs[{n!r}]", t) for n, t in outputs.items()
-        ]
-        for where, tensor in everything:
-            first = seen.setdefault(id(tensor), where)
-            if first != where:
-                raise ValidationError(f"dispatch: {first} and {where} are the same tensor; each binding needs its own")
-        for where, tensor in everything:
-            if tensor._context is not self:
-                raise ValidationError(f"dispatch: {where} belongs to another context")
-        arrays = {where: self._alive(f"dispatch: {where}", tensor) for where, tensor in everything}
-        for side, tensors, wanted in (("inputs", inputs, graph.inputs), ("outputs", outputs, graph.outputs)):
-            _check_side(side, tensors, wanted)
-        return (
-            {name: arrays[f"inputs[{name!r}]"] for name in inputs},
-            {name: arrays[f"outputs[{name!r}]"] for name in outputs},
-        )
 
     def _compile(self, graph: Graph) -> Executable:
         self._check_alive("build")
@@ -193,7 +216,9 @@ class MLContext:
             if not isinstance(flag, bool):
                 raise ValidationError(f"create_tensor: {name} must be True or False, got {flag!r}")
         parsed = parse_descriptor("create_tensor", descriptor, data_type, self._limits.max_tensor_byte_length)
-        return self._new_tensor(allocate("create_tensor", parsed), parsed, readable=readable, writable=writable)
+        queue = self._queue()
+        made = allocate("create_tensor", parsed) if queue is None else allocate_on(queue, "create_tensor", parsed)
+        return self._new_tensor(made, parsed, readable=readable, writable=writable)
 
     async def create_tensor_async(
         self,
@@ -224,14 +249,31 @@ class MLContext:
         if isinstance(descriptor, np.ndarray) and data is None:
             data, descriptor = descriptor, {"data_type": descriptor.dtype.name, "shape": descriptor.shape}
         parsed = parse_descriptor(where, descriptor, None, self._limits.max_tensor_byte_length)
-        array = allocate(where, parsed)
-        fill(where, array, parsed, data)
-        array.setflags(write=False)
-        return self._new_tensor(array, parsed, readable=False, writable=False, constant=True)
+        storage = allocate(where, parsed)
+        storage.write(where, parsed, data)
+        storage.array.setflags(write=False)
+        return self._new_tensor(storage, parsed, readable=False, writable=False, constant=True)
 
     async def create_constant_tensor_async(self, descriptor: Any, data: Any = None, /) -> MLTensor:
         """``create_constant_tensor``, awaitable."""
         return self.create_constant_tensor(descriptor, data)
+
+    def from_dlpack(
+        self, producer: Any, *, copy: bool = False, readable: bool = True, writable: bool = True
+    ) -> MLTensor:
+        """A tensor over the memory of an array of PyTorch, CuPy, JAX, numpy, ...: whatever has ``__dlpack__``.
+
+        Nothing is copied unless ``copy`` says so; the producer's memory is kept until the tensor is destroyed and the
+        GPU is done with it. The context sees what the producer's current stream does before this call.
+
+        Raises InvalidStateError when the context is lost; ValidationError (InputError) for an array of another device,
+        of a data type that WebNN lacks, not C-contiguous, read-only, or no array at all; UnknownError without memory.
+        """
+        where = "from_dlpack"
+        self._check_alive(where)
+        storage, found = share(where, producer, self._queue(), copy=copy)
+        descriptor = parse_descriptor(where, found, None, self._limits.max_tensor_byte_length)
+        return self._new_tensor(storage, descriptor, readable=readable, writable=writable)
 
     def write_tensor(self, tensor: MLTensor, data: Buffer) -> None:
         """Copy ``data`` into the whole tensor: bytes, a uint8 array, or an array of its data type, of its exact length.
@@ -239,10 +281,10 @@ class MLContext:
         Raises ValidationError for a tensor of another context, destroyed or not writable, and for a wrong buffer.
         Spec: https://www.w3.org/TR/webnn/#api-mlcontext-writetensor.
         """
-        array = self._own("write_tensor", tensor)
+        storage = self._own("write_tensor", tensor)
         if not tensor.writable:
             raise ValidationError("write_tensor: the tensor is not writable; create it with writable=True")
-        self._timeline.run(fill, "write_tensor", array, tensor.descriptor, data)
+        self._timeline.run(storage.write, "write_tensor", tensor.descriptor, data)
 
     @overload
     def read_tensor(self, tensor: MLTensor) -> Array: ...
@@ -255,48 +297,54 @@ class MLContext:
         Raises ValidationError for a tensor of another context, destroyed or not readable, and for a wrong ``out``.
         Spec: https://www.w3.org/TR/webnn/#api-mlcontext-readtensor.
         """
-        array = self._readable(tensor)
-        return self._timeline.run(_read, array, tensor.descriptor, out)
+        storage = self._readable(tensor)
+        return self._timeline.run(storage.read, "read_tensor", tensor.descriptor, out)
 
     async def read_tensor_async(
         self, tensor: MLTensor, out: Array | bytearray | memoryview | None = None
     ) -> Array | None:
         """``read_tensor``, awaitable; InvalidStateError if the tensor or the context goes away while it is pending."""
-        array = self._readable(tensor)
+        storage = self._readable(tensor)
 
         def read() -> Array | None:
-            if tensor._destroyed:
+            if tensor.destroyed:
                 raise InvalidStateError(f"read_tensor: the tensor was destroyed during the read{self._lost_suffix()}")
-            return _read(array, tensor.descriptor, out)
+            return storage.read("read_tensor", tensor.descriptor, out)
 
         return await self._timeline.awaited(read)
 
-    def _readable(self, tensor: MLTensor) -> Array:
-        array = self._own("read_tensor", tensor)
+    def _readable(self, tensor: MLTensor) -> Storage:
+        storage = self._own("read_tensor", tensor)
         if not tensor.readable:
             fix = "constant tensors never are" if tensor.constant else "create it with readable=True"
             raise ValidationError(f"read_tensor: the tensor is not readable; {fix}")
-        return array
+        return storage
 
-    def _own(self, where: str, tensor: MLTensor) -> Array:
+    def _own(self, where: str, tensor: MLTensor) -> Storage:
         if not isinstance(tensor, MLTensor):
             raise ValidationError(f"{where}: expected an MLTensor, got {type(tensor).__name__}")
         if tensor._context is not self:
             raise ValidationError(f"{where}: the tensor belongs to another context")
-        return self._alive(f"{where}: the tensor", tensor)
-
-    def _alive(self, where: str, tensor: MLTensor) -> Array:
-        array = tensor._array
-        if array is None:
-            raise ValidationError(f"{where} is destroyed{self._lost_suffix()}")
-        return array
+        storage = tensor._storage
+        if storage is None:
+            raise ValidationError(f"{where}: the tensor is destroyed{self._lost_suffix()}")
+        return storage
 
     def _new_tensor(
-        self, array: Array, descriptor: OperandDescriptor, *, readable: bool, writable: bool, constant: bool = False
+        self, storage: Storage, descriptor: OperandDescriptor, *, readable: bool, writable: bool, constant: bool = False
     ) -> MLTensor:
-        tensor = MLTensor(self, array, descriptor, readable=readable, writable=writable, constant=constant)
+        tensor = MLTensor(self, storage, descriptor, readable=readable, writable=writable, constant=constant)
         self._tensors.add(tensor)
         return tensor
+
+    def _queue(self) -> DeviceQueue | None:
+        """What the tensors' GPU is used by, made when it is needed; None for a context without a GPU."""
+        if not self._queues:
+            with self._timeline.lock:
+                if not self._queues:
+                    self._check_alive("the context's stream")
+                    self._queues = (self._selection.best.device_queue(self._options),)
+        return self._queues[0]
 
     # -- the end
 
@@ -314,6 +362,8 @@ class MLContext:
             tensor.destroy()
         for graph in list(self._graphs):
             graph.destroy()
+        for queue in filter(None, self._queues):
+            self._timeline.after_pending(queue.close)
         self._timeline.close()
 
     def _check_alive(self, where: str) -> None:
@@ -328,89 +378,6 @@ class MLContext:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         self.destroy()
-
-
-def _read(array: Array, descriptor: OperandDescriptor, out: object) -> Array | None:
-    if out is not None:
-        copy_out("read_tensor", array, descriptor, out)
-        return None
-    try:
-        copied: Array = array.copy()
-    except MemoryError as error:
-        raise UnknownError(f"read_tensor: no memory for {array.nbytes} bytes; read into an array of yours") from error
-    return copied
-
-
-def _check_side(side: str, tensors: Tensors, wanted: Mapping[str, OperandDescriptor]) -> None:
-    listing = ", ".join(f"{name}: {d.data_type}{list(d.shape)}" for name, d in wanted.items()) or "none"
-    for name, tensor in tensors.items():
-        descriptor = wanted.get(name)
-        if descriptor is None:
-            raise ValidationError(f"dispatch: {side}[{name!r}] is not of this graph; its {side}: {listing}")
-        if tensor.constant:
-            raise ValidationError(f"dispatch: {side}[{name!r}] is a constant tensor; make it with create_tensor")
-        if tensor.descriptor != descriptor:
-            raise ValidationError(
-                f"dispatch: {side}[{name!r}] is {tensor.data_type}{list(tensor.shape)}, "
-                f"the graph has {descriptor.data_type}{list(descriptor.shape)}"
-            )
-    for name in wanted:
-        if name not in tensors:
-            raise ValidationError(f"dispatch: {side} lack {name!r}; the graph has {listing}")
-
-
-class MLGraph:
-    """A compiled graph, bound to its context. ``inputs`` and ``outputs`` hold the descriptors by name.
-
-    ``inputs`` has only what some output depends on. ``executable`` is the back end's own object. A context manager.
-    Spec: https://www.w3.org/TR/webnn/#api-mlgraph.
-    """
-
-    def __init__(self, context: MLContext, graph: Graph, executable: Executable) -> None:
-        self._context = context
-        self._executable: Executable | None = executable
-        self.inputs = MappingProxyType({name: operand.descriptor for name, operand in graph.inputs.items()})
-        self.outputs = MappingProxyType({name: operand.descriptor for name, operand in graph.outputs.items()})
-        self.backend = executable.backend
-        report = executable.report
-        assert report is not None
-        self.backend_report: BackendReport = report
-        found = executable.partition
-        self._partition = found or whole(executable.backend, (node.op for node in graph.nodes))
-
-    @property
-    def executable(self) -> Executable:
-        """Raises InvalidStateError once the graph is destroyed."""
-        if self._executable is None:
-            raise InvalidStateError("the graph is destroyed")
-        return self._executable
-
-    @property
-    def stats(self) -> Mapping[str, Any]:
-        return self.executable.stats
-
-    def partition_report(self) -> PartitionReport:
-        """Which operators run on which back end, and why the preferred one does not run the rest. Print it."""
-        return self._partition
-
-    def destroy(self) -> None:
-        """Give the executable back. Idempotent; queued work still completes."""
-        executable, self._executable = self._executable, None
-        if executable is not None:
-            self._context._timeline.after_pending(executable.close)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        self.destroy()
-
-    def __repr__(self) -> str:
-        def side(values: Mapping[str, OperandDescriptor]) -> str:
-            return ", ".join(f"{name}: {d.data_type}{list(d.shape)}" for name, d in values.items())
-
-        state = " destroyed" if self._executable is None else ""
-        return f"<MLGraph ({side(self.inputs)}) -> ({side(self.outputs)}) on {self.backend}{state}>"
 
 
 class MLGraphBuilder(GraphBuilder):
@@ -445,13 +412,13 @@ class MLGraphBuilder(GraphBuilder):
         """
         if not isinstance(first, MLTensor):
             return super().constant(first, second)
-        array = self._context._own("constant", first)
-        if not first.constant:
+        storage = self._context._own("constant", first)
+        if not first.constant or not isinstance(storage, HostStorage):
             raise ValidationError(
                 "constant: the tensor is not constant; make it with create_constant_tensor", operator="constant"
             )
         self._check_can_build()
-        operand = Operand(self._owner, first.data_type, first.shape, data=array)
+        operand = Operand(self._owner, first.data_type, first.shape, data=storage.array)
         self._constant_tensors[id(operand)] = (operand, first)
         return operand
 

@@ -1,48 +1,58 @@
-"""MLTensor: an array that lives with a context. Spec: https://www.w3.org/TR/webnn/#api-mltensor."""
+"""MLTensor: an array that lives with a context, in main memory or on its GPU.
+
+Spec: https://www.w3.org/TR/webnn/#api-mltensor.
+"""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from typing_extensions import Self
 
-from .builder import array_over_buffer
-from .errors import UnknownError, ValidationError
+from .dlpack import CPU, device_title
+from .errors import ValidationError
+from .storage import DeviceStorage, HostStorage, Storage
 from .types import DataType, OperandDescriptor, Shape, check_shape
 
 if TYPE_CHECKING:
     from .context import MLContext
+    from .dispatch import Bound
 
-Array = np.ndarray[Any, Any]
 TensorLike = OperandDescriptor | Mapping[str, Any] | Sequence[int]
 """A descriptor, a mapping with ``data_type`` and ``shape``, or a shape (then the data type is the next argument)."""
 
 
 class MLTensor:
-    """A tensor of one context; make it with ``MLContext.create_tensor``.
+    """A tensor of one context; make it with ``MLContext.create_tensor`` or ``from_dlpack``.
 
     ``readable`` and ``writable`` allow ``read_tensor`` and ``write_tensor``; ``constant`` tensors are for
-    ``MLGraphBuilder.constant`` only. ``destroy`` gives the memory back; any later use is a ValidationError.
+    ``MLGraphBuilder.constant`` only. ``location`` says where the contents are. ``destroy`` gives the memory back; any
+    later use is a ValidationError.
+
+    Speaks DLPack: ``torch.from_dlpack(tensor)``, ``numpy.from_dlpack(tensor)`` for one in main memory, and so on share
+    the memory, whatever ``readable`` and ``writable`` say, and keep it when the tensor is destroyed.
     """
 
     __slots__ = (
         "__weakref__",
-        "_array",
+        "_bound",
         "_constant",
         "_context",
         "_descriptor",
-        "_destroyed",
+        "_kept",
+        "_location",
         "_readable",
+        "_storage",
         "_writable",
     )
 
     def __init__(
         self,
         context: MLContext,
-        array: Array,
+        storage: Storage,
         descriptor: OperandDescriptor,
         *,
         readable: bool,
@@ -50,12 +60,14 @@ class MLTensor:
         constant: bool,
     ) -> None:
         self._context = context
-        self._array: Array | None = array
-        self._destroyed = False
+        self._storage: Storage | None = storage
+        self._location = storage.location
         self._descriptor = descriptor
         self._readable = readable
         self._writable = writable
         self._constant = constant
+        self._kept: Storage | None = None
+        self._bound: weakref.WeakSet[Bound] = weakref.WeakSet()
 
     @property
     def data_type(self) -> DataType:
@@ -86,13 +98,95 @@ class MLTensor:
         return self.descriptor.byte_length
 
     @property
+    def location(self) -> str:
+        """ "gpu" or "host"."""
+        return self._location
+
+    @property
     def destroyed(self) -> bool:
-        return self._destroyed
+        return self._storage is None
 
     def destroy(self) -> None:
         """Give the memory back. Idempotent; queued work that uses the tensor still completes, pending reads fail."""
-        self._destroyed = True
-        self._array = None
+        self._storage = None
+        for bound in list(self._bound):
+            bound.end()
+
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """A DLPack capsule over the tensor's memory. Called by the consumer's ``from_dlpack``.
+
+        ``stream``, of a GPU, will see what was asked of the context before: a handle, None and 1 for the legacy default
+        stream, 2 for the thread's, -1 for no ordering. To have the context see what the consumer writes, give that
+        stream to ``dispatch``. ``dl_device`` (1, 0) copies to main memory.
+
+        Raises ValidationError for a destroyed tensor or a stream of another CUDA context, BufferError for what DLPack
+        calls not possible: another device, or sharing what must be copied.
+        Spec: https://data-apis.org/array-api/latest/API_specification/generated/array_api.array.__dlpack__.html.
+        """
+        storage = self._shared("__dlpack__")
+        if dl_device is not None and tuple(dl_device) != storage.device:
+            if dl_device[0] != CPU:
+                raise BufferError(
+                    f"__dlpack__: the tensor is on {device_title(storage.device)}, not on {device_title(dl_device)}"
+                )
+            if copy is False:
+                raise BufferError("__dlpack__: a tensor of a GPU in main memory is a copy, which copy=False forbids")
+            copied = HostStorage(self._context._timeline.run(storage.fetch))
+            return copied.capsule(max_version, copy=False)
+        if isinstance(storage, DeviceStorage):
+            return self._context._timeline.run(self._device_capsule, storage, stream, max_version, bool(copy))
+        if stream not in (None, -1):
+            raise BufferError(f"__dlpack__: stream={stream!r} for a tensor in main memory; leave it out")
+        return self._context._timeline.run(storage.capsule, max_version, copy=bool(copy))
+
+    @staticmethod
+    def _device_capsule(
+        storage: DeviceStorage, stream: int | None, max_version: tuple[int, int] | None, copy: bool
+    ) -> Any:
+        if stream == 0:
+            raise ValidationError("__dlpack__: DLPack does not say which stream 0 is; pass 1, 2 or a handle")
+        queue = storage.queue
+        target = None if stream == -1 else queue.user_stream("__dlpack__", 1 if stream is None else stream)
+        capsule = storage.capsule(max_version, copy=copy)
+        if target is not None:
+            with queue.using():
+                queue.lead(target)
+        return capsule
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """DLPack's device type (1: CPU, 2: CUDA) and number."""
+        return self._shared("__dlpack_device__").device
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """Version 3, for a tensor of a GPU. Afterwards ``destroy`` leaves the memory to whoever holds this object.
+
+        Spec: https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html.
+        """
+        storage = self._storage
+        if not isinstance(storage, DeviceStorage):
+            raise AttributeError("__cuda_array_interface__: the tensor is not in the memory of a GPU")
+        self._kept = storage
+        return {
+            "shape": self.shape,
+            "typestr": self.data_type.numpy.str,
+            "data": (storage.address, False),
+            "strides": None,
+            "version": 3,
+            "stream": storage.queue.stream.address,
+        }
+
+    def _shared(self, where: str) -> Storage:
+        if self._storage is None:
+            raise ValidationError(f"{where}: the tensor is destroyed")
+        return self._storage
 
     def __enter__(self) -> Self:
         return self
@@ -136,51 +230,3 @@ def parse_descriptor(
             f"the limit is {max_byte_length}"
         )
     return parsed
-
-
-def allocate(where: str, descriptor: OperandDescriptor) -> Array:
-    """Zeroed memory. Raises UnknownError when there is none."""
-    try:
-        return np.zeros(descriptor.shape, descriptor.data_type.numpy)
-    except MemoryError as error:
-        raise UnknownError(
-            f"{where}: no memory for {descriptor.byte_length} bytes; destroy tensors you no longer need"
-        ) from error
-
-
-def fill(where: str, target: Array, descriptor: OperandDescriptor, source: object) -> None:
-    """Copy ``source`` into ``target`` by the spec's buffer rule."""
-    if type(source) is np.ndarray and source.dtype == target.dtype and source.shape == target.shape:
-        np.copyto(target, source)
-    else:
-        np.copyto(target, array_over_buffer(where, descriptor, source))
-
-
-def copy_out(where: str, source: Array, descriptor: OperandDescriptor, target: object) -> None:
-    """Copy a tensor's contents into a caller's buffer by the spec's buffer rule."""
-    if isinstance(target, np.ndarray):
-        view: Array = target
-        if target.dtype != source.dtype and target.dtype != np.uint8:
-            raise ValidationError(f"{where}: output array is {target.dtype}, the tensor is {descriptor.data_type}")
-        if target.shape == source.shape and target.dtype == source.dtype:
-            _check_writable(where, target)
-            np.copyto(target, source)
-            return
-        if not target.flags.c_contiguous:
-            raise ValidationError(f"{where}: output array of shape {list(target.shape)} is not C-contiguous")
-    else:
-        try:
-            view = np.frombuffer(target, dtype=np.uint8)  # type: ignore[call-overload]
-        except (TypeError, ValueError, BufferError):
-            raise ValidationError(
-                f"{where}: expected an array or a writable buffer, got {type(target).__name__}"
-            ) from None
-    if view.nbytes != source.nbytes:
-        raise ValidationError(f"{where}: output has {view.nbytes} bytes, the tensor has {source.nbytes}")
-    _check_writable(where, view)
-    np.copyto(view.reshape(-1).view(np.uint8), source.reshape(-1).view(np.uint8))
-
-
-def _check_writable(where: str, target: Array) -> None:
-    if not target.flags.writeable:
-        raise ValidationError(f"{where}: output is read-only; pass a writable array or a bytearray")

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from typing_extensions import Self
@@ -20,6 +20,9 @@ from ..types import ALL_TYPES, DataType
 from .partition_report import PartitionReport, whole
 from .report import BackendReport
 from .shapes import Range, ShapeRange, ShapeRules, check_shape
+
+if TYPE_CHECKING:
+    from .device_memory import DeviceQueue
 
 __all__ = [
     "Array",
@@ -308,6 +311,11 @@ class Backend(ABC):
         """Raise what ``compile`` would raise for a model that the library refuses, as far as can be told without
         building it. Quick; takes what it cannot tell."""
         return
+
+    def device_queue(self, options: CompileOptions) -> DeviceQueue | None:
+        """A new stream of the GPU that ``compile`` takes with these options; None for a back end whose tensors are in
+        main memory."""
+        return None
 
     def version(self) -> str:
         """The version of the library that ``compile`` uses; "" when there is none."""

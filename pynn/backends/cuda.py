@@ -186,6 +186,11 @@ class Device(Resource):
             raise ForkError("this GPU context was made before os.fork(); CUDA does not survive a fork: use 'spawn'")
         return Current(self)
 
+    def synchronize(self) -> None:
+        """Wait for all work of all streams of this GPU's primary context."""
+        with self.current():
+            self.driver.call("cuCtxSynchronize")
+
     def free_memory(self) -> int:
         with self.current():
             return int(self.driver.call("cuMemGetInfo")[0])
@@ -241,16 +246,13 @@ class PinnedMemory(Resource):
         return np.asarray(self)
 
 
-class Stream(Resource):
-    """A stream that does not wait for the legacy default stream."""
+class StreamHandle:
+    """A stream by its handle, owned by somebody else. Its methods want the device's context current, but for
+    ``synchronize``."""
 
-    def __init__(self, device: Device) -> None:
-        api = device.driver.api
-        with device.current():
-            stream = device.driver.call("cuStreamCreate", int(api.CUstream_flags.CU_STREAM_NON_BLOCKING))
-        self._stream, self._device = stream, device
-        self.address = int(stream)
-        super().__init__(device, api.cuStreamDestroy, stream)
+    def __init__(self, device: Device, handle: Any) -> None:
+        self._device, self._stream = device, handle
+        self.address = int(handle)
 
     def synchronize(self) -> None:
         self._device.driver.call("cuStreamSynchronize", self._stream)
@@ -261,6 +263,34 @@ class Stream(Resource):
     def wait(self, event: Event) -> None:
         """Later work of this stream waits for the event."""
         self._device.driver.call("cuStreamWaitEvent", self._stream, event.handle, 0)
+
+    def context_address(self) -> int:
+        """The CUcontext of the stream as a number; for the default streams the one that is current."""
+        return int(self._device.driver.call("cuStreamGetCtx", self._stream))
+
+    def copy_in(self, device_address: int, host_address: int, size: int) -> None:
+        """Asynchronous from pinned memory, which must stay as it is until the stream has passed."""
+        self._device.driver.call("cuMemcpyHtoDAsync", device_address, host_address, size, self._stream)
+
+    def copy_out(self, host_address: int, device_address: int, size: int) -> None:
+        self._device.driver.call("cuMemcpyDtoHAsync", host_address, device_address, size, self._stream)
+
+    def copy_within(self, target: int, source: int, size: int) -> None:
+        self._device.driver.call("cuMemcpyDtoDAsync", target, source, size, self._stream)
+
+    def zero(self, device_address: int, size: int) -> None:
+        self._device.driver.call("cuMemsetD8Async", device_address, 0, size, self._stream)
+
+
+class Stream(StreamHandle, Resource):
+    """A stream of ours that does not wait for the legacy default stream."""
+
+    def __init__(self, device: Device) -> None:
+        api = device.driver.api
+        with device.current():
+            stream = device.driver.call("cuStreamCreate", int(api.CUstream_flags.CU_STREAM_NON_BLOCKING))
+        StreamHandle.__init__(self, device, stream)
+        Resource.__init__(self, device, api.cuStreamDestroy, stream)
 
 
 class Event(Resource):

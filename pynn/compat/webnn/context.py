@@ -13,6 +13,7 @@ import numpy as np
 from ... import context as core
 from ... import ml
 from ...aio import in_thread
+from ...compiled import MLGraph as CoreGraph
 from ...converter.convert import to_onnx
 from ...ops.registry import operators
 from ...types import DataType, OperandDescriptor
@@ -63,9 +64,9 @@ class MLContext:
     def __init__(self, context: core.MLContext) -> None:
         self._core = context
         self._lock = threading.Lock()
-        self._graphs: weakref.WeakKeyDictionary[MLGraph, core.MLGraph] = weakref.WeakKeyDictionary()
+        self._graphs: weakref.WeakKeyDictionary[MLGraph, CoreGraph] = weakref.WeakKeyDictionary()
 
-    def _compiled(self, graph: MLGraph) -> core.MLGraph:
+    def _compiled(self, graph: MLGraph) -> CoreGraph:
         """``graph`` compiled here; once."""
         if not isinstance(graph, MLGraph):
             raise ArgumentError(f"expected an MLGraph, got {type(graph).__name__}")

@@ -1,0 +1,234 @@
+"""Runs from tensors to tensors: what is checked, what is kept ready for the next time, and the way by main memory."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .backends.base import DeviceRun, Executable
+from .errors import ValidationError
+from .storage import DeviceStorage, HostStorage, Storage
+from .tensor import MLTensor
+from .types import OperandDescriptor
+
+if TYPE_CHECKING:
+    from .backends.cuda import StreamHandle
+    from .backends.device_memory import DeviceQueue
+
+Tensors = Mapping[str, MLTensor]
+Storages = Mapping[str, Storage]
+Key = tuple[object, ...]
+
+MAX_BOUND = 32
+"""Sets of tensors kept ready for a graph."""
+ALIGNMENT = 256
+"""TensorRT wants addresses that are multiples of this."""
+
+
+class Bound:
+    """A graph bound to tensors of a GPU: ``launch`` is all that a dispatch needs, or None when a tensor is gone.
+
+    Holds the tensors weakly and their memory strongly: it ends with the first of the tensors that is destroyed or
+    forgotten, and gives the memory up when the stream has passed. ``lock`` is the queue's.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_home",
+        "_key",
+        "_references",
+        "_run",
+        "_storages",
+        "launch",
+        "lock",
+        "queue",
+        "recent",
+    )
+
+    def __init__(
+        self, queue: DeviceQueue, run: DeviceRun, home: dict[Key, Bound], key: Key, tensors: Sequence[MLTensor]
+    ):
+        self.launch: Callable[[], None] | None = run.launch
+        self.recent = True
+        self.queue, self.lock = queue, queue.lock
+        self._run, self._home, self._key = run, home, key
+        self._storages = [tensor._storage for tensor in tensors]
+        self._references = [weakref.ref(tensor, self._forgotten) for tensor in tensors]
+        home[key] = self
+        for tensor in tensors:
+            tensor._bound.add(self)
+        if any(tensor.destroyed for tensor in tensors):
+            self.end()
+
+    def _forgotten(self, _: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """No launch from now on. Idempotent; from any thread, and from garbage collection."""
+        self._home.pop(self._key, None)
+        if self.launch is not None:
+            self.launch = None
+            self.queue.retire(self._close)
+
+    def _close(self) -> None:
+        self._run.close()
+        self._storages.clear()
+
+
+def key_of(inputs: Tensors, outputs: Tensors) -> Key:
+    """Names and identities. The first lines of ``MLContext.dispatch`` have the same expression."""
+    return (*inputs, *map(id, inputs.values()), None, *outputs, *map(id, outputs.values()))
+
+
+def prepare(
+    queue: DeviceQueue | None,
+    executable: Executable,
+    home: dict[Key, Bound],
+    tensors: tuple[Tensors, Tensors],
+    storages: tuple[Storages, Storages],
+) -> Bound | str:
+    """The graph bound to these inputs and outputs, in ``home`` for the next time; or why it must run by main memory."""
+    if queue is None:
+        return "the context has no memory on a GPU"
+    inputs, outputs = storages
+    reason = _obstacle(executable, inputs, outputs)
+    if reason:
+        return reason
+    with queue.using():
+        run = executable.bind_device(queue.stream.address, _places(inputs), _places(outputs))
+    if run is None:
+        return f"{executable.backend} does not take memory of a GPU for this graph"
+    while len(home) >= MAX_BOUND:
+        oldest = home[next(iter(home))]
+        if oldest.recent:
+            oldest.recent = False
+            home[oldest._key] = home.pop(oldest._key)
+        else:
+            oldest.end()
+    return Bound(queue, run, home, key_of(*tensors), [*tensors[0].values(), *tensors[1].values()])
+
+
+def _places(storages: Storages) -> dict[str, tuple[int, tuple[int, ...]]]:
+    return {
+        name: (storage.address, storage.descriptor.shape)
+        for name, storage in storages.items()
+        if isinstance(storage, DeviceStorage)
+    }
+
+
+def _obstacle(executable: Executable, inputs: Storages, outputs: Storages) -> str:
+    """Why the engine cannot use the tensors' memory itself; "" when it can."""
+    from .backends.device_memory import same_bits
+
+    for specs, storages, is_output in ((executable.inputs, inputs, False), (executable.outputs, outputs, True)):
+        for spec in specs:
+            storage = storages[spec.name]
+            if not isinstance(storage, DeviceStorage):
+                return f"{spec.name!r} is in main memory"
+            if not same_bits(spec, is_output=is_output):
+                return f"{spec.name!r} is {spec.data_type}, which the engine has as {spec.carrier}"
+            if storage.address % ALIGNMENT:
+                return f"{spec.name!r} does not begin at a multiple of {ALIGNMENT} bytes"
+    return ""
+
+
+def launch_between(bound: Bound, user: StreamHandle | None) -> None:
+    """Launch, after what is on the user's stream and before what comes there."""
+    queue = bound.queue
+    with queue.using():
+        if bound.launch is None:
+            raise ValidationError("dispatch: a tensor was destroyed during the call")
+        if user is not None:
+            queue.follow(user)
+        bound.launch()
+        if user is not None:
+            queue.lead(user)
+
+
+def run_on_host(
+    executable: Executable, sources: Storages, targets: Storages, queue: DeviceQueue | None, user: StreamHandle | None
+) -> None:
+    """Fetch, run on arrays, store. Outputs in main memory are written by the run itself."""
+    if queue is not None and user is not None:
+        with queue.using():
+            queue.follow(user)
+    out = {name: storage.array for name, storage in targets.items() if isinstance(storage, HostStorage)}
+    results = executable.run({name: storage.fetch() for name, storage in sources.items()}, out=out or None)
+    for name, storage in targets.items():
+        storage.store(results[name])
+    if queue is not None and user is not None:
+        with queue.using():
+            queue.lead(user)
+
+
+def check_tensors(
+    context: object, graph: Any, inputs: Tensors, outputs: Tensors, lost: str
+) -> tuple[Storages, Storages]:
+    """What the tensors hold. Raises ValidationError in the order of the spec; ``lost`` is added to what is said of a
+    destroyed tensor."""
+    for side, tensors in (("inputs", inputs), ("outputs", outputs)):
+        if not isinstance(tensors, Mapping):
+            raise ValidationError(f"dispatch: {side} must map names to tensors, got {type(tensors).__name__}")
+        for name, tensor in tensors.items():
+            if not isinstance(tensor, MLTensor):
+                raise ValidationError(f"dispatch: {side}[{name!r}] must be an MLTensor, got {type(tensor).__name__}")
+    seen: dict[int, str] = {}
+    everything = [(f"inputs[{n!r}]", t) for n, t in inputs.items()] + [
+        (f"outputs[{n!r}]", t) for n, t in outputs.items()
+    ]
+    for where, tensor in everything:
+        first = seen.setdefault(id(tensor), where)
+        if first != where:
+            raise ValidationError(f"dispatch: {first} and {where} are the same tensor; each binding needs its own")
+    for where, tensor in everything:
+        if tensor._context is not context:
+            raise ValidationError(f"dispatch: {where} belongs to another context")
+    storages: dict[str, Storage] = {}
+    for where, tensor in everything:
+        storage = tensor._storage
+        if storage is None:
+            raise ValidationError(f"dispatch: {where} is destroyed{lost}")
+        storages[where] = storage
+    for side, tensors, wanted in (("inputs", inputs, graph.inputs), ("outputs", outputs, graph.outputs)):
+        _check_side(side, tensors, wanted)
+    return (
+        {name: storages[f"inputs[{name!r}]"] for name in inputs},
+        {name: storages[f"outputs[{name!r}]"] for name in outputs},
+    )
+
+
+def _check_side(side: str, tensors: Tensors, wanted: Mapping[str, OperandDescriptor]) -> None:
+    listing = ", ".join(f"{name}: {d.data_type}{list(d.shape)}" for name, d in wanted.items()) or "none"
+    for name, tensor in tensors.items():
+        descriptor = wanted.get(name)
+        if descriptor is None:
+            raise ValidationError(f"dispatch: {side}[{name!r}] is not of this graph; its {side}: {listing}")
+        if tensor.constant:
+            raise ValidationError(f"dispatch: {side}[{name!r}] is a constant tensor; make it with create_tensor")
+        if tensor.descriptor != descriptor:
+            raise ValidationError(
+                f"dispatch: {side}[{name!r}] is {tensor.data_type}{list(tensor.shape)}, "
+                f"the graph has {descriptor.data_type}{list(descriptor.shape)}"
+            )
+    for name in wanted:
+        if name not in tensors:
+            raise ValidationError(f"dispatch: {side} lack {name!r}; the graph has {listing}")
+
+
+def stream_handle(where: str, stream: object) -> int:
+    """A CUstream as a number, of a number or of an object with ``__cuda_stream__``. Raises ValidationError."""
+    if type(stream) is int and stream >= 0:
+        return stream
+    protocol = getattr(stream, "__cuda_stream__", None)
+    if protocol is None:
+        raise ValidationError(
+            f"{where}: stream must be a CUDA stream's handle or an object with __cuda_stream__, got {stream!r}; "
+            "torch streams have .cuda_stream, those of CuPy .ptr"
+        )
+    answer = protocol() if callable(protocol) else protocol
+    if not isinstance(answer, tuple) or len(answer) != 2 or type(answer[1]) is not int or answer[1] < 0:
+        raise ValidationError(f"{where}: __cuda_stream__ of {type(stream).__name__} gave {answer!r}, not (0, handle)")
+    if answer[0] != 0:
+        raise ValidationError(f"{where}: __cuda_stream__ of version {answer[0]!r}; pynn knows 0")
+    return int(answer[1])
