@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .converter.convert import to_onnx as to_onnx
     from .converter.model import OnnxModel as OnnxModel
     from .converter.model import TensorSpec as TensorSpec
+    from .converter.precision.table import CalibrationTable as CalibrationTable
     from .errors import BackendUnavailableError as BackendUnavailableError
     from .errors import BuildCancelledError as BuildCancelledError
     from .errors import BuildCrashedError as BuildCrashedError
@@ -68,6 +69,8 @@ if TYPE_CHECKING:
     from .graph import Graph as Graph
     from .graph import Operand as Operand
     from .ml import ML as ML
+    from .quantization.calibrate import calibrate as calibrate
+    from .quantization.tensorrt_cache import import_calibration_cache as import_calibration_cache
     from .tensor import MLTensor as MLTensor
     from .types import DataType as DataType
     from .types import OperandDescriptor as OperandDescriptor
@@ -89,6 +92,7 @@ _HOMES = {
     "context": ("MLContext", "MLGraphBuilder"),
     "converter.convert": ("to_onnx",),
     "converter.model": ("OnnxModel", "TensorSpec"),
+    "converter.precision.table": ("CalibrationTable",),
     "errors": (
         "BackendUnavailableError",
         "BuildCancelledError",
@@ -120,6 +124,8 @@ _HOMES = {
     ),
     "graph": ("Graph", "Operand"),
     "ml": ("ML",),
+    "quantization.calibrate": ("calibrate",),
+    "quantization.tensorrt_cache": ("import_calibration_cache",),
     "tensor": ("MLTensor",),
     "types": ("DataType", "OperandDescriptor"),
 }

@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("backends",),
     ("aio", "dlpack", "limits", "options", "storage"),
     ("compilation", "compiled", "context", "dispatch", "ml", "tensor"),
-    ("benchmark",),
+    ("benchmark", "quantization"),
     ("", "cli", "__main__"),
     ("compat",),
 )

@@ -23,7 +23,7 @@ WEIGHTS_LOCATION = "pynn-weights"
 
 def onnx_memory(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """``array`` as ONNX lays it out: contiguous, and 4-bit types two to a byte, the first in the low half."""
-    if array.dtype.name not in ("int4", "uint4"):
+    if array.dtype.name not in ("int4", "uint4", "float4_e2m1fn"):
         return np.ascontiguousarray(array)
     nibbles = np.ascontiguousarray(array).reshape(-1).view(np.uint8) & 0xF
     packed: np.ndarray[Any, Any] = nibbles[0::2].copy()
@@ -74,7 +74,7 @@ _ELEMENT_NAMES = {name: data_type for data_type, name in _ML_DTYPES.items()}
 
 def element_name(dtype: np.dtype[Any]) -> str:
     """ONNX's name of a numpy dtype: "float32", "bfloat16", "float8e4m3fn"; ``numpy_dtype`` turned round."""
-    return "string" if dtype == object else _ELEMENT_NAMES.get(dtype.name, dtype.name)
+    return "string" if dtype.kind == "O" else _ELEMENT_NAMES.get(dtype.name, dtype.name)
 
 
 def numpy_dtype(data_type: str) -> np.dtype[Any]:
