@@ -54,4 +54,7 @@ def make_private(folder: Path) -> None:
             f"with {DIRECTORY_VARIABLE} or cache_dir="
         )
     if found.st_mode & stat.S_IWOTH:
-        raise CacheError(f"{folder} can be written by every user; run chmod 700 {folder}, or name another directory")
+        raise CacheError(
+            f"{folder} can be written by every user; name a directory of your own with {DIRECTORY_VARIABLE} or "
+            "cache_dir="
+        )

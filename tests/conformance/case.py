@@ -95,7 +95,7 @@ def run_case(case: Case, backend: Backend, version: str) -> Result:
         stage = "convert"
         model = _converted(graph, backend, version)
         stage = "compile"
-        with backend.compile(model, CompileOptions()) as executable:
+        with backend.compile(model, CompileOptions(cache=False)) as executable:
             if executable.backend != backend.name:
                 return result("error", reason=f"fell back to {executable.backend}")
             stage = "run"

@@ -51,7 +51,7 @@ def backend() -> TensorRTBackend:
 
 
 def compiled(backend: TensorRTBackend, model: OnnxModel, **options: Any) -> TensorRTExecutable:
-    executable = backend.compile(model, CompileOptions(**options))
+    executable = backend.compile(model, CompileOptions(**{"cache": False, **options}))
     assert isinstance(executable, TensorRTExecutable)
     return executable
 
