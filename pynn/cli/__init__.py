@@ -58,7 +58,7 @@ def exit_code(error: Exception) -> int:
         return 4
     if isinstance(error, (errors.ModelError, errors.UnsupportedModelError, errors.PlanError)):
         return 3
-    if isinstance(error, (errors.ValidationError, OSError)):
+    if isinstance(error, (errors.ValidationError, errors.CacheError, OSError)):
         return 2
     return 1
 
