@@ -16,7 +16,7 @@ from .backends.report import BackendReport
 from .backends.selection import Selection, refusal_message, warn_fallback
 from .builder import Buffer, GraphBuilder
 from .compiled import MLGraph
-from .dispatch import Bound, Tensors, check_tensors, key_of, launch_between, prepare, run_on_host, stream_handle
+from .dispatch import Bound, Tensors, check_tensors, launch_between, prepare, run_on_host, stream_handle
 from .errors import InvalidStateError, ValidationError
 from .graph import Graph, Operand
 from .limits import op_support_limits
@@ -144,9 +144,7 @@ class MLContext:
         def now() -> None:
             queue = self._queue()
             user = None if handle is None or queue is None else queue.user_stream("dispatch", handle)
-            bound = graph._bound.get(key_of(inputs, outputs)) or prepare(
-                queue, executable, graph._bound, (inputs, outputs), (sources, targets)
-            )
+            bound = prepare(queue, executable, graph._bound, (inputs, outputs), (sources, targets))
             if isinstance(bound, Bound):
                 graph._host_reason = ""
                 launch_between(bound, user)

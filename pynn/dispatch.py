@@ -50,7 +50,7 @@ class Bound:
         self, queue: DeviceQueue, run: DeviceRun, home: dict[Key, Bound], key: Key, tensors: Sequence[MLTensor]
     ):
         self.launch: Callable[[], None] | None = run.launch
-        self.recent = True
+        self.recent = False
         self.queue, self.lock = queue, queue.lock
         self._run, self._home, self._key = run, home, key
         self._storages = [tensor._storage for tensor in tensors]
@@ -89,6 +89,11 @@ def prepare(
     storages: tuple[Storages, Storages],
 ) -> Bound | str:
     """The graph bound to these inputs and outputs, in ``home`` for the next time; or why it must run by main memory."""
+    key = key_of(*tensors)
+    known = home.get(key)
+    if known is not None:
+        known.recent = True
+        return known
     if queue is None:
         return "the context has no memory on a GPU"
     inputs, outputs = storages
@@ -106,7 +111,7 @@ def prepare(
             home[oldest._key] = home.pop(oldest._key)
         else:
             oldest.end()
-    return Bound(queue, run, home, key_of(*tensors), [*tensors[0].values(), *tensors[1].values()])
+    return Bound(queue, run, home, key, [*tensors[0].values(), *tensors[1].values()])
 
 
 def _places(storages: Storages) -> dict[str, tuple[int, tuple[int, ...]]]:

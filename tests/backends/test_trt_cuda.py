@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
-from enum import IntEnum
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,124 +13,7 @@ from pynn.backends import cuda
 from pynn.backends.cuda import Device, DeviceMemory, Driver, Event, PinnedMemory, Stream
 from pynn.errors import CudaError, DeviceOutOfMemoryError, DeviceUnsupportedError
 
-
-class Result(IntEnum):
-    CUDA_SUCCESS = 0
-    CUDA_ERROR_OUT_OF_MEMORY = 2
-    CUDA_ERROR_NO_DEVICE = 100
-    CUDA_ERROR_INVALID_CONTEXT = 201
-
-
-class FakeApi:
-    """Counts what is open; ``fails`` maps a function's name to an error."""
-
-    CUresult = Result
-    CU_MEMHOSTALLOC_PORTABLE, CU_MEMHOSTALLOC_DEVICEMAP = 1, 2
-
-    class CUstream_flags:  # noqa: N801
-        CU_STREAM_NON_BLOCKING = 1
-
-    class CUevent_flags:  # noqa: N801
-        CU_EVENT_DEFAULT, CU_EVENT_DISABLE_TIMING = 0, 2
-
-    class CUdevice_attribute:  # noqa: N801
-        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR = "major"
-        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR = "minor"
-
-    def __init__(self, devices: int = 1, fails: dict[str, Result] | None = None) -> None:
-        self.devices, self.fails = devices, fails or {}
-        self.stack = 0
-        self.blocks: dict[int, np.ndarray[Any, Any]] = {}
-        self.open: list[str] = []
-
-    def __getattribute__(self, name: str) -> Any:
-        value = object.__getattribute__(self, name)
-        if name.startswith("cu") and name in self.fails and name != "cuGetErrorString":
-            return lambda *_: (self.fails[name], None)
-        return value
-
-    def cuInit(self, flags: int) -> Any:  # noqa: N802
-        return (Result.CUDA_SUCCESS,)
-
-    def cuDriverGetVersion(self) -> Any:  # noqa: N802
-        return Result.CUDA_SUCCESS, 13010
-
-    def cuDeviceGetCount(self) -> Any:  # noqa: N802
-        return Result.CUDA_SUCCESS, self.devices
-
-    def cuDeviceGet(self, index: int) -> Any:  # noqa: N802
-        return Result.CUDA_SUCCESS, index
-
-    def cuDeviceGetName(self, size: int, device: int) -> Any:  # noqa: N802
-        return Result.CUDA_SUCCESS, b"Fake GPU\0\0\0"
-
-    def cuDeviceGetAttribute(self, attribute: str, device: int) -> Any:  # noqa: N802
-        return Result.CUDA_SUCCESS, {"major": 12, "minor": 1}[attribute]
-
-    def cuDeviceTotalMem(self, device: int) -> Any:  # noqa: N802
-        return Result.CUDA_SUCCESS, 1 << 30
-
-    def cuGetErrorString(self, result: Result) -> Any:  # noqa: N802
-        return Result.CUDA_SUCCESS, f"text of {int(result)}".encode()
-
-    def cuDevicePrimaryCtxRetain(self, device: int) -> Any:  # noqa: N802
-        self.open.append("context")
-        return Result.CUDA_SUCCESS, 77
-
-    def cuDevicePrimaryCtxRelease(self, device: int) -> Any:  # noqa: N802
-        self.open.remove("context")
-        return (Result.CUDA_SUCCESS,)
-
-    def cuCtxPushCurrent(self, context: int) -> Any:  # noqa: N802
-        self.stack += 1
-        return (Result.CUDA_SUCCESS,)
-
-    def cuCtxPopCurrent(self) -> Any:  # noqa: N802
-        self.stack -= 1
-        return Result.CUDA_SUCCESS, 77
-
-    def _allocate(self, size: int) -> Any:
-        assert self.stack == 1, "no context is current"
-        block = np.zeros(size, np.uint8)
-        self.blocks[block.ctypes.data] = block
-        return Result.CUDA_SUCCESS, block.ctypes.data
-
-    def cuMemAlloc(self, size: int) -> Any:  # noqa: N802
-        return self._allocate(size)
-
-    def cuMemHostAlloc(self, size: int, flags: int) -> Any:  # noqa: N802
-        assert flags == 3
-        return self._allocate(size)
-
-    def cuMemHostGetDevicePointer(self, pointer: int, flags: int) -> Any:  # noqa: N802
-        return Result.CUDA_SUCCESS, pointer + 1
-
-    def cuMemFree(self, pointer: int) -> Any:  # noqa: N802
-        assert self.stack == 1, "no context is current"
-        del self.blocks[pointer]
-        return (Result.CUDA_SUCCESS,)
-
-    cuMemFreeHost = cuMemFree  # noqa: N815
-
-    def cuStreamCreate(self, flags: int) -> Any:  # noqa: N802
-        assert flags == 1
-        self.open.append("stream")
-        return Result.CUDA_SUCCESS, 5
-
-    def cuStreamDestroy(self, stream: int) -> Any:  # noqa: N802
-        self.open.remove("stream")
-        return (Result.CUDA_SUCCESS,)
-
-    def cuStreamSynchronize(self, stream: int) -> Any:  # noqa: N802
-        return (Result.CUDA_SUCCESS,)
-
-    def cuEventCreate(self, flags: int) -> Any:  # noqa: N802
-        self.open.append("event")
-        return Result.CUDA_SUCCESS, 6
-
-    def cuEventDestroy(self, event: int) -> Any:  # noqa: N802
-        self.open.remove("event")
-        return (Result.CUDA_SUCCESS,)
+from .cuda_fakes import FakeApi, Result
 
 
 def test_devices_are_described() -> None:
