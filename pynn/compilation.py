@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from typing_extensions import Unpack
 
 from .backends.base import Executable
+from .backends.named_sizes import settle_sizes
 from .backends.report import BackendReport
 from .backends.selection import refusal_message, select, warn_fallback
 from .converter.convert import to_onnx
@@ -16,7 +17,7 @@ from .converter.model import OnnxModel
 from .converter.passes import backend_passes
 from .errors import ValidationError
 from .graph import Graph
-from .options import EngineOptions, Options, Shapes, parse_options
+from .options import EngineOptions, Options, RunOptions, Shapes, parse_options
 
 if TYPE_CHECKING:
     import onnx
@@ -32,9 +33,9 @@ def compile(  # noqa: A001  (pynn.compile is the name users call)
     """Compile ``model`` for the best back end; ``run`` the result on numpy arrays by input name.
 
     ``model`` is the path or the bytes of an ONNX file, a ``ModelProto``, a Graph or an OnnxModel. ``shapes`` gives
-    sizes to dynamic dimensions, by input name or by symbol: a number or (min, opt, max). ``pynn.options.Options``
-    describes the other arguments. A fallback that was not asked for is one FallbackWarning; ``executable.report`` says
-    why.
+    sizes to dynamic dimensions, by input name or by symbol: a number or (min, opt, max); a list of such mappings is
+    several optimisation profiles. ``pynn.options.Options`` describes the other arguments. A fallback that was not asked
+    for is one FallbackWarning; ``executable.report`` says why.
 
     Raises ValidationError for bad arguments, ModelError when the model is not valid ONNX, UnsupportedModelError when no
     back end takes it, BackendUnavailableError when there is no back end, OSError when the file cannot be read.
@@ -75,6 +76,7 @@ def build_engine(
     source = load_model(model)
     with open_library(wish.tensorrt_library, tf32=bool(compile_options.tf32)) as library:
         if isinstance(source, Graph):
+            source, compile_options = settle_sizes(source, compile_options)
             source = to_onnx(source, backend_passes("tensorrt", library.info.version))
         engine = build_plan(source, library, compile_options, targets)
     if path is not None:
@@ -85,19 +87,20 @@ def build_engine(
 def load_engine(
     source: str | os.PathLike[str] | bytes | EngineFile,
     *,
-    device: int = 0,
     tensorrt_library: str | os.PathLike[str] | None = None,
-    cuda_graph: bool = True,
+    **options: Unpack[RunOptions],
 ) -> Executable:
     """An engine of ``build_engine`` (or a plan of TensorRT's own tools) ready to run.
 
-    Raises PlanError for a file that is truncated, damaged, or of another library, version or GPU,
-    DeviceUnsupportedError without a GPU, LibraryNotFoundError without a TensorRT, OSError when the file cannot be read.
+    ``pynn.options.RunOptions`` describes the other arguments. Raises PlanError for a file that is truncated, damaged,
+    or of another library, version or GPU, DeviceUnsupportedError without a GPU, LibraryNotFoundError without a
+    TensorRT, OSError when the file cannot be read.
     """
     from .backends.trt import EngineFile, load_engine
 
+    wish, compile_options = parse_options("load_engine", options)
     file = source if isinstance(source, EngineFile) else EngineFile.load(source)
-    executable = load_engine(file, library_dir=tensorrt_library, device=device, cuda_graph=cuda_graph)
+    executable = load_engine(file, library_dir=tensorrt_library, device=wish.device, options=compile_options)
     executable.report = BackendReport("tensorrt", "default", True, "tensorrt", f"the engine was {file.provenance}")
     return executable
 

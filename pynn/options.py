@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Literal, TypedDict
 
-from .backends.base import BuildControl, CompileOptions, ShapeRange
+from .backends.base import BuildControl, CompileOptions
 from .backends.selection import Wish, check_wish
+from .backends.shapes import ShapeSizes
 from .converter.precision.choice import Precision, PrecisionName, parse_precision
 from .errors import ValidationError
 
@@ -17,7 +18,9 @@ PowerPreference = Literal["default", "high-performance", "low-power"]
 BackendName = Literal["auto", "tensorrt", "onnxruntime"]
 Wait = Literal["auto", "spin", "block"]
 KernelSpecialization = Literal["auto", "lazy", "eager", "none"]
-Shapes = Mapping[str, ShapeRange | Sequence[ShapeRange]]
+Shapes = ShapeSizes | Sequence[ShapeSizes]
+"""Sizes of dynamic dimensions, by input name (its whole shape) or by the dimension's name: a number or (min, opt, max).
+A sequence of such mappings is several optimisation profiles."""
 
 
 class EngineOptions(TypedDict, total=False):
@@ -45,22 +48,17 @@ class EngineOptions(TypedDict, total=False):
     isolate: bool
 
 
-class Options(EngineOptions, total=False):
-    """What changes the choice of a back end and how it runs, besides ``EngineOptions``.
+class RunOptions(TypedDict, total=False):
+    """What changes how an engine runs.
 
-    ``backend`` decides instead of ``power_preference`` and ``accelerated``, and forbids a fallback. ``device``: the
-    GPU's number. ``allow_partition``: what TensorRT refuses of a graph may run on ONNX Runtime. ``cuda_graph``: runs
-    are CUDA graph launches where that is possible. ``cache``: engines and compiled kernels are kept on disk, in
-    ``cache_dir`` or the user's cache directory. ``concurrency``: how many runs may be on the GPU at a time. ``wait``:
-    "spin" has the least delay, "block" leaves the CPU free; "auto" spins, then blocks. ``kernel_specialization``: when
-    kernels for shapes met at run are compiled (TensorRT for RTX).
+    ``device``: the GPU's number. ``cuda_graph``: runs are CUDA graph launches where that is possible. ``cache``:
+    engines and compiled kernels are kept on disk, in ``cache_dir`` or the user's cache directory. ``concurrency``: how
+    many runs may be on the GPU at a time. ``wait``: "spin" has the least delay, "block" leaves the CPU free; "auto"
+    spins for two milliseconds, then blocks. ``kernel_specialization``: when kernels for shapes met at run are compiled
+    (TensorRT for RTX): "lazy" beside the runs, "eager" before the first, "none"; "auto" is the library's choice.
     """
 
-    backend: BackendName | None
-    power_preference: PowerPreference
-    accelerated: bool
     device: int
-    allow_partition: bool
     cuda_graph: bool
     cache: bool
     cache_dir: str | os.PathLike[str] | None
@@ -69,8 +67,21 @@ class Options(EngineOptions, total=False):
     kernel_specialization: KernelSpecialization
 
 
+class Options(EngineOptions, RunOptions, total=False):
+    """What changes the choice of a back end, besides ``EngineOptions`` and ``RunOptions``.
+
+    ``backend`` decides instead of ``power_preference`` and ``accelerated``, and forbids a fallback.
+    ``allow_partition``: what TensorRT refuses of a graph may run on ONNX Runtime.
+    """
+
+    backend: BackendName | None
+    power_preference: PowerPreference
+    accelerated: bool
+    allow_partition: bool
+
+
 _CHOICES = {"wait": ("auto", "spin", "block"), "kernel_specialization": ("auto", "lazy", "eager", "none")}
-_KNOWN = frozenset(Options.__annotations__)
+_KNOWN = frozenset({*EngineOptions.__annotations__, *RunOptions.__annotations__, *Options.__annotations__})
 _PLAIN = {field.name for field in fields(CompileOptions)} & _KNOWN - {"precision", "cache_dir"}
 _CONTROL = ("progress", "cancel", "deadline", "isolate")
 
@@ -118,9 +129,23 @@ def parse_options(where: str, options: Mapping[str, Any], shapes: Shapes | None 
     plain["tf32"] = tf32
     control: dict[str, Any] = {name: options[name] for name in _CONTROL if name in options}
     return wish, CompileOptions(
-        shapes=dict(shapes or {}),
+        **parse_sizes(shapes),
         precision=precision,
         cache_dir=None if folder is None else os.fspath(folder),
         control=BuildControl(**control),
         **plain,
     )
+
+
+def parse_sizes(shapes: Shapes | None) -> dict[str, Any]:
+    """``shapes`` and ``profiles`` of CompileOptions. Raises ValidationError for another type."""
+    if shapes is None or isinstance(shapes, Mapping):
+        return {"shapes": dict(shapes or {})}
+    if isinstance(shapes, (str, bytes)) or not isinstance(shapes, Sequence) or not shapes:
+        raise ValidationError(f"shapes must map names to sizes, or be a sequence of such mappings; got {shapes!r}")
+    for one in shapes:
+        if not isinstance(one, Mapping):
+            raise ValidationError(f"shapes holds {one!r}, which is no mapping of names to sizes")
+    if len(shapes) == 1:
+        return {"shapes": dict(shapes[0])}
+    return {"profiles": tuple(dict(one) for one in shapes)}

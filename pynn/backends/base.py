@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,11 @@ from ..converter.model import OnnxModel, TensorSpec
 from ..converter.precision.choice import AS_GIVEN, Precision
 from ..errors import InputError, InvalidStateError
 from ..types import ALL_TYPES, DataType
+from .memory_use import MemoryUse
+from .overlap import Overlap
 from .partition_report import PartitionReport, whole
 from .report import BackendReport
-from .shapes import Range, ShapeRange, ShapeRules, check_shape
+from .shapes import Ranges, ShapeRange, ShapeRules, ShapeSizes, check_shape
 
 if TYPE_CHECKING:
     from .device_memory import DeviceQueue
@@ -70,9 +73,10 @@ class BuildControl:
 class CompileOptions:
     """What a back end may be told; ``pynn.options.Options`` describes each for users. ``shapes`` gives sizes to dynamic
     dimensions: by input name a whole shape, or by the name of a symbolic dimension one size; a size is a number or
-    (min, opt, max)."""
+    (min, opt, max). ``profiles``, where there are several, take the place of ``shapes``: one such mapping each."""
 
-    shapes: Mapping[str, ShapeRange | Sequence[ShapeRange]] = field(default_factory=dict)
+    shapes: ShapeSizes = field(default_factory=dict)
+    profiles: tuple[ShapeSizes, ...] = ()
     device: int = 0
     cuda_graph: bool = True
     optimization_level: int | None = None
@@ -113,6 +117,8 @@ class Executable(ABC):
     """Decisions the user should know of: an assumed batch size, why CUDA graphs are off."""
     report: BackendReport | None = None
     """Why this back end was taken."""
+    _workers = 3
+    """Threads of ``run_async`` and ``map``."""
     partition: PartitionReport | None = None
     """What was left out for it; ``partition_report`` has an answer in any case."""
     cache: CacheRecord = DISABLED
@@ -122,15 +128,19 @@ class Executable(ABC):
         self,
         inputs: tuple[TensorSpec, ...],
         outputs: tuple[TensorSpec, ...],
-        ranges: Mapping[str, tuple[Range | None, ...]] | None = None,
+        ranges: Ranges | None = None,
+        profiles: Sequence[Ranges] = (),
     ) -> None:
-        """``ranges``, from ``resolve_shapes``, limits the sizes of dynamic dimensions at run."""
+        """``ranges``, from ``resolve_shapes``, limits the sizes of dynamic dimensions at run; where there are several
+        ``profiles``, one of them must take them all."""
         self.inputs = inputs
         self.outputs = outputs
         self._closed = False
+        self._overlap: Overlap | None = None
+        self._starting = threading.Lock()
         self._plan = tuple((spec.name, spec.numpy, spec.shape if spec.is_static else None, spec) for spec in inputs)
         self._out_plan = {spec.name: (spec.numpy, spec.shape if spec.is_static else None, spec) for spec in outputs}
-        self._rules = None if all(spec.is_static for spec in inputs) else ShapeRules(inputs, ranges)
+        self._rules = None if all(spec.is_static for spec in inputs) else ShapeRules(inputs, ranges, profiles)
         self._seen_shapes: dict[tuple[tuple[int, ...], ...], None] = {}
 
     @abstractmethod
@@ -161,6 +171,64 @@ class Executable(ABC):
         if out is not None:
             self.check_out(out)
         return self._run(arrays, out)
+
+    def run_async(
+        self, inputs: Mapping[str, Array], *, out: Mapping[str, Array] | None = None
+    ) -> Future[dict[str, Array]]:
+        """``run`` in a thread of the executable's: a ``concurrent.futures.Future`` (``asyncio.wrap_future`` awaits it).
+
+        The arrays must stay as they are until it is done. Wrong arrays raise here, as in ``run``; the rest in the future.
+        """
+        if self._closed:
+            raise InvalidStateError("this executable is closed")
+        self.check_inputs(inputs)
+        if out is not None:
+            self.check_out(out)
+        return self._overlapping().submit(inputs, out)
+
+    def map(self, inputs: Iterable[Mapping[str, Array]]) -> Iterator[dict[str, Array]]:
+        """``run`` on each, results in order. Runs overlap, so that one is copied while another is computed; a few
+        inputs are read ahead. Errors are those of ``run``, raised where the result would come."""
+        if self._closed:
+            raise InvalidStateError("this executable is closed")
+        return self._overlapping().map(inputs)
+
+    def _overlapping(self) -> Overlap:
+        with self._starting:
+            if self._overlap is None:
+                self._overlap = Overlap(self.run, self._workers)
+            return self._overlap
+
+    @property
+    def memory(self) -> MemoryUse | None:
+        """Bytes held by weights, activations and staging; None where the back end does not tell."""
+        return None
+
+    def empty_inputs(self, shapes: Mapping[str, tuple[int, ...]] | None = None) -> dict[str, Array]:
+        """Uninitialised arrays for ``run``, in memory that the back end reads without a copy by the CPU: page-locked
+        where it has a GPU. ``shapes`` are needed by name for inputs with dynamic shapes."""
+        wanted = self.shapes_of(self.inputs, shapes)
+        return {spec.name: np.empty(wanted[spec.name], spec.numpy) for spec in self.inputs}
+
+    def empty_outputs(self, shapes: Mapping[str, tuple[int, ...]] | None = None) -> dict[str, Array]:
+        """The same for ``run(..., out=...)``."""
+        wanted = self.shapes_of(self.outputs, shapes)
+        return {spec.name: np.empty(wanted[spec.name], spec.numpy) for spec in self.outputs}
+
+    @staticmethod
+    def shapes_of(
+        specs: Sequence[TensorSpec], shapes: Mapping[str, tuple[int, ...]] | None
+    ) -> dict[str, tuple[int, ...]]:
+        """Whole shapes by name, from the specs or, where these have none, from ``shapes``. Raises InputError."""
+        found: dict[str, tuple[int, ...]] = {}
+        for spec in specs:
+            given = (shapes or {}).get(spec.name)
+            if given is None and not spec.is_static:
+                raise InputError(f"{spec} has a dynamic shape; give shapes={{{spec.name!r}: (...)}}", tensor=spec.name)
+            if given is not None:
+                check_shape(spec, tuple(given), "shapes of")
+            found[spec.name] = tuple(dim for dim in given or spec.shape if isinstance(dim, int))
+        return found
 
     def bind_device(
         self,
@@ -263,6 +331,8 @@ class Executable(ABC):
         """Give everything back. Idempotent."""
         if not self._closed:
             self._closed = True
+            if self._overlap is not None:
+                self._overlap.close()
             self._close()
 
     def __enter__(self) -> Self:

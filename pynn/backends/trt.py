@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from ..cache.record import CacheRecord
 from ..cache.store import Store
@@ -80,9 +78,7 @@ class TensorRTBackend(Backend):
             return replace(file, compute_capabilities=(capability,))
 
         def ready(file: EngineFile) -> TensorRTExecutable:
-            return TensorRTExecutable(
-                file, library, device, cuda_graph=options.cuda_graph, **_kernels(TensorRTExecutable, kernels)
-            )
+            return TensorRTExecutable(file, library, device, options=options, kernel_cache=kernels)
 
         cache = EngineCache.of(
             options, lambda: engine_key(model, library.info, library.tf32.allowed, options, (capability,), device)
@@ -148,12 +144,10 @@ def load_engine(
     *,
     library_dir: str | os.PathLike[str] | None = None,
     device: int = 0,
-    cuda_graph: bool = True,
-    cache: bool = True,
-    cache_dir: str | None = None,
+    options: CompileOptions | None = None,
 ) -> TensorRTExecutable:
     """An engine file (or a plan of TensorRT's own tools), ready to run. A library of the version it was built with is
-    preferred. ``cache``: compiled kernels are kept in ``cache_dir`` or the user's cache directory.
+    preferred. Of ``options`` those of running hold: caches, CUDA graphs, concurrency, waiting.
 
     Raises PlanError for a file that is truncated, damaged or of another library, DeviceUnsupportedError without a GPU
     that takes it, LibraryNotFoundError without a library, OSError when the file cannot be read.
@@ -168,14 +162,15 @@ def load_engine(
     usable.sort(key=lambda v: not _same_library(v, file))
     if not file.is_bare and usable[0].info is not None and usable[0].info.flavor.name != file.flavor:
         raise PlanError(f"this engine cannot run: it was {file.provenance}; here is {usable[0].probe.candidate}")
-    store = _store(cache, cache_dir)
+    options = options or CompileOptions()
+    store = _store(options.cache, options.cache_dir)
     first: PynnError | None = None
     for verdict in usable if file.is_bare else usable[:1]:
         assert verdict.library is not None and verdict.info is not None and verdict.device is not None
         kernels = None if store is None else KernelCache.of(store, plan_digest(file), verdict.info, verdict.device)
         try:
             executable = open_engine(
-                file, verdict.library, verdict.info, verdict.device, cuda_graph, **_kernels(open_engine, kernels)
+                file, verdict.library, verdict.info, verdict.device, options=options, kernel_cache=kernels
             )
             executable.cache = CacheRecord(False, reason="it was loaded from an engine file")
             return executable
@@ -189,10 +184,6 @@ def _store(cache: bool, cache_dir: str | None) -> Store | None:
     with contextlib.suppress(CacheError):
         return Store.open(cache_dir) if cache else None
     return None
-
-
-def _kernels(taker: Callable[..., object], kernels: KernelCache | None) -> dict[str, Any]:
-    return {"kernel_cache": kernels} if "kernel_cache" in inspect.signature(taker).parameters else {}
 
 
 def _same_library(verdict: Verdict, file: EngineFile) -> bool:

@@ -94,6 +94,14 @@ class Engine(Handle):
     def serialize(self) -> Blob:
         return blob_of(self, "serialize")
 
+    def merge_runtime_caches(self, caches: Sequence[bytes]) -> Blob:
+        """RTX: the kernels of several contexts' runtime caches as one."""
+        ffi = self._shim.ffi
+        views = [ffi.from_buffer(cache) for cache in caches]
+        return blob_of(
+            self, "merge_runtime_caches", ffi.new("void *[]", views), [len(view) for view in views], len(views)
+        )
+
 
 class Context(Handle):
     """IExecutionContext. One thread at a time."""
@@ -193,6 +201,8 @@ class Runner(Handle):
     _noun = "runner"
     run: Callable[[], None]
     """Run once, from and to the arrays last given; tensors without one are read from and left in staging memory."""
+    launch: Callable[[], None]
+    """Send one run from and to the memory bound, without waiting."""
 
     def __init__(
         self,
@@ -202,13 +212,13 @@ class Runner(Handle):
         stream: int,
         cuda_context: int,
         use_cuda_graph: bool,
-        block: bool = False,
+        wait: int = 0,
         kept: object = None,
     ) -> None:
         native = context._shim
         ffi = native.ffi
         options = native.struct("runner_options")
-        options.use_cuda_graph, options.block = int(use_cuda_graph), int(block)
+        options.use_cuda_graph, options.wait = int(use_cuda_graph), wait
         options.stream, options.cuda_context = stream, cuda_context
         table = ffi.new("pynn_trt_binding[]", max(len(bindings), 1))
         names = [ffi.new("char[]", encode(binding.name)) for binding in bindings]
@@ -224,18 +234,18 @@ class Runner(Handle):
         self._inputs = ffi.new("void *[]", max(len(bindings) - outputs, 1))
         self._outputs = ffi.new("void *[]", max(outputs, 1))
         self._views: dict[tuple[bool, int], object] = {}
-        self.run = self._make_run()
+        self.run = self._prepared(native.lib.pynn_trt_runner_run, self._inputs, self._outputs)
+        self.launch = self._prepared(native.lib.pynn_trt_runner_launch)
 
-    def _make_run(self) -> Callable[[], None]:
-        """Everything ``run`` needs, in local variables: this is counted in tenths of a microsecond."""
+    def _prepared(self, function: Callable[..., int], *arguments: Any) -> Callable[[], None]:
+        """Everything a call needs, in local variables: this is counted in tenths of a microsecond."""
         native, pointer, guard, epoch = self._shim, self._raw, fork_guard, self._epoch
-        inputs, outputs, error = self._inputs, self._outputs, native.ffi.new("pynn_trt_error **")
-        function, null = native.lib.pynn_trt_runner_run, native.null
+        error, null = native.ffi.new("pynn_trt_error **"), native.null
 
         def run() -> None:
             if guard.epoch != epoch:
                 raise forked("Runner")
-            status = function(pointer, inputs, outputs, error)
+            status = function(pointer, *arguments, error)
             if status:
                 problem, error[0] = error[0], null
                 raise exception(native, status, problem)
@@ -249,11 +259,17 @@ class Runner(Handle):
     def set_output(self, index: int, array: np.ndarray[Any, Any] | None) -> None:
         self._outputs[index] = self._address(True, index, array)
 
+    def forget(self) -> None:
+        """Let go of the arrays. Each must be given anew, or taken back with None, before the next run."""
+        self._views.clear()
+
     def _address(self, output: bool, index: int, array: np.ndarray[Any, Any] | None) -> Any:
         if array is None:
             self._views.pop((output, index), None)
             return self._shim.null
-        view = self._shim.ffi.from_buffer(array.reshape(-1).view(np.uint8), require_writable=output)
+        if array.dtype.kind not in "biufc":
+            array = array.reshape(-1).view(np.uint8)  # ml_dtypes' arrays are no buffers
+        view = self._shim.ffi.from_buffer(array, require_writable=output)
         self._views[output, index] = view
         return view
 
@@ -263,7 +279,7 @@ class Runner(Handle):
         return RunnerInfo(bool(raw.cuda_graph), self._shim.text(raw.cuda_graph_reason), raw.runs)
 
     def close(self) -> None:
-        self.run = _closed
+        self.run = self.launch = _closed
         super().close()
 
 

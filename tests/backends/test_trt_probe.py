@@ -228,7 +228,7 @@ def test_load_engine_prefers_the_library_it_was_built_with(
     world("1.4.0.76", "1.6.1.120")
     tried = []
 
-    def opened(file: Any, library: Any, device: Any, *, cuda_graph: bool) -> Any:
+    def opened(file: Any, library: Any, device: Any, **_: Any) -> Any:
         tried.append(library.info.version)
         raise PlanError("cannot read the plan: version", log="log of it")
 

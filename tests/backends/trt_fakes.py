@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from pynn.backends import trt_executable
+from pynn.backends import trt_device_run, trt_executable, trt_memory, trt_session
+from pynn.backends.base import CompileOptions
 from pynn.backends.cuda import DeviceInfo
 from pynn.backends.engine_file import EngineFile
 from pynn.backends.trt_executable import TensorRTExecutable
@@ -49,8 +50,16 @@ class Counted:
         self.close()
 
 
+class FakeDriver:
+    version, version_text = 13000, "13.0"
+
+    def call(self, function: str, *_: object) -> None:
+        assert function == "cuStreamSynchronize"
+
+
 class FakeDevice:
     info = DeviceInfo(0, "Fake GPU", 86, 8 << 30)
+    driver = FakeDriver()
     context_address = 1
     usable = True
 
@@ -92,12 +101,18 @@ class Engine(Counted):
         super().__init__()
         self.tensors, self.function, self.rule = tuple(tensors), function, rule
 
+    def merge_runtime_caches(self, caches: Sequence[bytes]) -> bytes:
+        return max(caches, key=len)
+
 
 class Context(Counted):
     caches: ClassVar[list[bytes | None]] = []
 
-    def __init__(self, engine: Engine, *, allocation_strategy: int, runtime_cache: bytes | None) -> None:
+    def __init__(
+        self, engine: Engine, *, allocation_strategy: int, runtime_cache: bytes | None, **options: int
+    ) -> None:
         super().__init__()
+        self.options = options
         assert allocation_strategy in (-1, 2)
         self.needs_memory = allocation_strategy == 2
         self.scratch = 0
@@ -128,12 +143,27 @@ class Context(Counted):
 
 class Runner(Counted):
     failures: ClassVar[list[BaseException]] = []
-    busy = threading.Lock()
 
     def __init__(self, context: Context, bindings: Sequence[Binding], **options: Any) -> None:
         super().__init__()
         self.context, self.bindings, self.options = context, bindings, options
+        self.busy = threading.Lock()
+        self.closed = False
+        self.given: dict[tuple[bool, int], np.ndarray[Any, Any]] = {}
         self.runs = 0
+
+    def set_input(self, index: int, array: np.ndarray[Any, Any]) -> None:
+        self.given[False, index] = array
+
+    def set_output(self, index: int, array: np.ndarray[Any, Any]) -> None:
+        self.given[True, index] = array
+
+    def forget(self) -> None:
+        self.given.clear()
+
+    def close(self) -> None:
+        self.closed = True
+        super().close()
 
     @property
     def info(self) -> RunnerInfo:
@@ -149,15 +179,32 @@ class Runner(Counted):
         try:
             if self.failures:
                 raise self.failures.pop()
-            assert bool(self.context.scratch) == self.context.needs_memory, "memory for activations"
-            self.runs += 1
-            inputs = {b.name: self._array(b, b.staging).copy() for b in self.bindings if not b.is_output}
-            results = self.context.engine.function(inputs)
-            for binding in self.bindings:
-                if binding.is_output:
-                    self._array(binding, binding.staging)[...] = results[binding.name]
+            sides: dict[bool, list[Binding]] = {
+                side: [b for b in self.bindings if b.is_output is side] for side in (False, True)
+            }
+            for (is_output, index), array in self.given.items():
+                if not is_output:
+                    self._array(sides[False][index], sides[False][index].staging)[...] = array
+            self._compute([b.staging for b in self.bindings])
+            for (is_output, index), array in self.given.items():
+                if is_output:
+                    array[...] = self._array(sides[True][index], sides[True][index].staging)
         finally:
             self.busy.release()
+
+    def launch(self) -> None:
+        self._compute([b.device for b in self.bindings])
+
+    def _compute(self, addresses: Sequence[int]) -> None:
+        assert bool(self.context.scratch) == self.context.needs_memory, "memory for activations"
+        self.runs += 1
+        arrays = {b.name: self._array(b, where) for b, where in zip(self.bindings, addresses, strict=True)}
+        inputs = {b.name: arrays[b.name].copy() for b in self.bindings if not b.is_output}
+        with np.errstate(all="ignore"):
+            results = self.context.engine.function(inputs)
+        for binding in self.bindings:
+            if binding.is_output:
+                arrays[binding.name][...] = results[binding.name]
 
 
 class FakeLibrary:
@@ -173,8 +220,10 @@ class Fakes:
         Counted.alive = {}
         Context.caches = []
         Runner.failures = []
-        for fake in (PinnedMemory, DeviceMemory, Stream, Logger, Context, Runner):
-            monkeypatch.setattr(trt_executable, fake.__name__, fake)
+        for module in (trt_executable, trt_session, trt_memory, trt_device_run):
+            for fake in (PinnedMemory, DeviceMemory, Stream, Logger, Context, Runner):
+                if hasattr(module, fake.__name__):
+                    monkeypatch.setattr(module, fake.__name__, fake)
 
     @property
     def alive(self) -> int:
@@ -188,7 +237,7 @@ class Fakes:
         rule: ShapeRule | None = None,
         *,
         bare: bool = False,
-        cuda_graph: bool = True,
+        options: CompileOptions | None = None,
         replaced: dict[str, Any] | None = None,
         **header: Any,
     ) -> TensorRTExecutable:
@@ -223,7 +272,7 @@ class Fakes:
                 | (replaced or {})
             )
         file = EngineFile(header.pop("plan", b"vtrt"), **header)
-        return TensorRTExecutable(file, FakeLibrary(), FakeDevice(), cuda_graph=cuda_graph)  # type: ignore[arg-type]
+        return TensorRTExecutable(file, FakeLibrary(), FakeDevice(), options=options)  # type: ignore[arg-type]
 
 
 def spec(name: str, data_type: str, *shape: int | str | None, carrier: str = "") -> TensorSpec:
