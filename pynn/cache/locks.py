@@ -16,7 +16,7 @@ _FIRST_POLL, _LONGEST_POLL = 0.002, 0.1
 @contextmanager
 def lock(path: Path, seconds: float = 0.0, check: Callable[[], object] | None = None) -> Iterator[None]:
     """Hold the lock at ``path`` for the ``with``, waiting ``seconds`` at most. ``check`` is called while waiting; what
-    it raises ends the wait. Raises CacheError when another keeps it, OSError when there can be no lock file."""
+    it raises ends the wait. Raises CacheError when another keeps it, or when there can be no lock file."""
     import filelock
 
     held = filelock.FileLock(path, timeout=0, mode=0o600)
@@ -27,7 +27,7 @@ def lock(path: Path, seconds: float = 0.0, check: Callable[[], object] | None = 
             break
         except filelock.Timeout:
             left = end - time.monotonic()
-        except (NotImplementedError, RuntimeError) as error:
+        except (OSError, NotImplementedError, RuntimeError) as error:
             raise CacheError(f"{path} cannot be locked: {error}") from None
         if check is not None:
             check()

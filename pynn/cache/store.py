@@ -124,12 +124,8 @@ class Store:
         self, kind: str, key: str, seconds: float = 0.0, check: Callable[[], object] | None = None
     ) -> Iterator[None]:
         """Hold the key's lock, waiting ``seconds`` at most; what ``check`` raises ends the wait. Raises CacheError."""
-        with contextlib.ExitStack() as stack:
-            try:
-                self._prepare()
-                stack.enter_context(lock(self._lock_path(kind, key), seconds, check))
-            except OSError as error:
-                raise CacheError(f"the cache directory {self.root} cannot be written: {error}") from None
+        self._prepare()
+        with lock(self._lock_path(kind, key), seconds, check):
             yield
 
     def _lock_path(self, kind: str, key: str) -> Path:
