@@ -1,4 +1,4 @@
-"""How engines run on a real GPU: CUDA graphs, dynamic shapes, threads, pinned arrays, device memory, nothing left over."""
+"""How engines run on a real GPU: graphs, dynamic shapes, threads, pinned arrays, device memory, nothing left over."""
 
 from __future__ import annotations
 
