@@ -44,7 +44,8 @@ class Histogram:
         """Add the values of ``array``. False, with nothing added, if one of them is NaN or infinite."""
         if not array.size:
             return True
-        largest = max(float(array.max()), -float(array.min()))
+        with np.errstate(invalid="ignore"):  # ml_dtypes' NaN
+            largest = max(float(array.max()), -float(array.min()))
         if not math.isfinite(largest):
             return False
         if per_channel and array.ndim:
