@@ -12,9 +12,9 @@ from .backends.base import Executable
 from .backends.named_sizes import settle_sizes
 from .backends.report import BackendReport
 from .backends.selection import refusal_message, select, warn_fallback
-from .converter.convert import to_onnx
 from .converter.model import OnnxModel
 from .converter.passes import backend_passes
+from .converter.precision import Target, apply_precision
 from .errors import ValidationError
 from .graph import Graph
 from .options import EngineOptions, Options, RunOptions, Shapes, parse_options
@@ -77,7 +77,10 @@ def build_engine(
     with open_library(wish.tensorrt_library, tf32=bool(compile_options.tf32)) as library:
         if isinstance(source, Graph):
             source, compile_options = settle_sizes(source, compile_options)
-            source = to_onnx(source, backend_passes("tensorrt", library.info.version))
+        info = library.info
+        target = Target("tensorrt", info.flavor.name, info.version, tuple(targets))
+        passes = backend_passes("tensorrt", info.version)
+        source = apply_precision(source, compile_options.precision, target, passes)
         engine = build_plan(source, library, compile_options, targets)
     if path is not None:
         engine.save(path)

@@ -27,7 +27,8 @@ class EngineOptions(TypedDict, total=False):
     """What changes an engine.
 
     ``tensorrt_library``: a directory to take TensorRT from. ``precision``: in what types to compute, a name or a
-    ``pynn.Precision``; by default those of the model. ``tf32``: float32 products may be computed in TF32.
+    ``pynn.Precision``; by default those of the model, and "auto" where ``power_preference`` says "high-performance" or
+    "low-power". ``tf32``: float32 products may be computed in TF32.
     ``optimization_level``: 0 (quick to build) to 5. ``workspace_bytes``: limit of scratch memory. ``refit``: weights
     can be replaced without a rebuild, and are kept out of the cached engine. ``weight_streaming_bytes``: GPU memory for
     weights; the rest stays in host memory. ``progress`` is called with each event of the build (``kind`` "start",
@@ -108,6 +109,8 @@ def parse_options(where: str, options: Mapping[str, Any], shapes: Shapes | None 
     if deadline is not None and not (isinstance(deadline, (int, float)) and deadline > 0):
         raise ValidationError(f"deadline must be a positive number of seconds or None, got {deadline!r}")
     precision = parse_precision(options.get("precision"))
+    if "precision" not in options and options.get("power_preference", "default") in ("high-performance", "low-power"):
+        precision = Precision("auto")
     tf32 = options.get("tf32")
     if precision.name in ("fp32", "tf32"):
         if tf32 is not None and tf32 != (precision.name == "tf32"):

@@ -69,7 +69,7 @@ class Size(int):
         return frozenset(_names(self.terms))
 
     def at(self, sizes: Mapping[str, int]) -> int:
-        """The value where the dimensions have ``sizes``. KeyError names one that has none."""
+        """The value where the dimensions have ``sizes``, which may be Sizes. KeyError names one that has none."""
         return evaluate(self.terms, sizes)
 
     def sampled(self, sizes: Mapping[str, int]) -> Size:
@@ -210,7 +210,7 @@ def _atom_at(atom: Atom, sizes: Mapping[str, int]) -> int:
         return left // right
     if atom.operation == "%":
         return left % right
-    return min(left, right) if atom.operation == "min" else max(left, right)
+    return _extreme(atom.operation, left, right)
 
 
 def _names(terms: Terms) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from ..cache.record import DISABLED, CacheRecord
 from ..converter.model import OnnxModel, TensorSpec
-from ..converter.precision.choice import AS_GIVEN, Precision
+from ..converter.precision import AS_GIVEN, Precision, PrecisionReport, Target
 from ..errors import InputError, InvalidStateError
 from ..types import ALL_TYPES, DataType
 from .memory_use import MemoryUse
@@ -25,7 +25,7 @@ from .report import BackendReport
 from .shapes import Ranges, ShapeRange, ShapeRules, ShapeSizes, check_shape
 
 if TYPE_CHECKING:
-    from .device_memory import DeviceQueue
+    from .cuda import Device
 
 __all__ = [
     "Array",
@@ -121,6 +121,8 @@ class Executable(ABC):
     """Threads of ``run_async`` and ``map``."""
     partition: PartitionReport | None = None
     """What was left out for it; ``partition_report`` has an answer in any case."""
+    precision: PrecisionReport | None = None
+    """What its operators compute in; ``explain_precision`` has an answer in any case."""
     cache: CacheRecord = DISABLED
     """Whether the engine came from the cache on disk, and why or why not."""
 
@@ -158,6 +160,11 @@ class Executable(ABC):
     def partition_report(self) -> PartitionReport:
         """Which operators run where, and why the preferred back end does not run the rest. Print it."""
         return self.partition or whole(self.backend)
+
+    def explain_precision(self) -> PrecisionReport:
+        """What each operator computes in, and why, where a precision was asked for. Print it."""
+        note = "computed in the model's own types; pynn.explain_precision(model) lists them"
+        return self.precision or PrecisionReport(notes=(note,))
 
     def run(self, inputs: Mapping[str, Array], *, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """Run once. ``out`` receives results in the caller's C-contiguous arrays (those it names).
@@ -382,14 +389,17 @@ class Backend(ABC):
         building it. Quick; takes what it cannot tell."""
         return
 
-    def device_queue(self, options: CompileOptions) -> DeviceQueue | None:
-        """A new stream of the GPU that ``compile`` takes with these options; None for a back end whose tensors are in
-        main memory."""
+    def device(self, options: CompileOptions) -> Device | None:
+        """The GPU that ``compile`` takes with these options; None for a back end whose tensors are in main memory."""
         return None
 
     def version(self) -> str:
         """The version of the library that ``compile`` uses; "" when there is none."""
         return next((str(probe.details.get("version", "")) for probe in self.probe() if probe.usable), "")
+
+    def target(self) -> Target:
+        """The library and the GPU that ``compile`` uses, for which a precision is chosen."""
+        return Target.of_probe(self.name, next((probe.details for probe in self.probe() if probe.usable), {}))
 
     def limits(self) -> OperatorLimits:
         """What the library takes, after this back end's passes."""

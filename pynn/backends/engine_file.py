@@ -34,7 +34,8 @@ _REBUILD = "build it again with 'pynn build'"
 class EngineFile:
     """A plan, and for which library, GPUs, inputs and outputs it was built. Without ``version``: a bare plan.
 
-    ``compute_capabilities`` are major * 10 + minor. ``ranges`` has (min, opt, max) of each input's dimensions.
+    ``compute_capabilities`` are major * 10 + minor. ``ranges`` has (min, opt, max) of each input's dimensions, over all
+    of ``profiles``: the optimisation profiles in the order in which the plan has them; () is at most one.
     """
 
     plan: bytes | memoryview
@@ -45,6 +46,7 @@ class EngineFile:
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     ranges: Mapping[str, tuple[Range, ...]] = field(default_factory=dict)
+    profiles: tuple[Mapping[str, tuple[Range, ...]], ...] = ()
     notes: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     pynn_version: str = ""
@@ -94,6 +96,7 @@ class EngineFile:
             "inputs": [asdict(spec) for spec in self.inputs],
             "outputs": [asdict(spec) for spec in self.outputs],
             "ranges": dict(self.ranges),
+            "profiles": [dict(profile) for profile in self.profiles],
             "notes": self.notes,
             "options": dict(self.options),
             "pynn_version": self.pynn_version or pynn_version(),
@@ -180,11 +183,16 @@ def _from_header(values: Mapping[str, Any], plan: memoryview) -> EngineFile:
         gpu=str(values["gpu"]),
         inputs=tuple(_spec(spec) for spec in values["inputs"]),
         outputs=tuple(_spec(spec) for spec in values["outputs"]),
-        ranges={name: tuple((a, b, c) for a, b, c in dims) for name, dims in values["ranges"].items()},
+        ranges=_ranges(values["ranges"]),
+        profiles=tuple(map(_ranges, values.get("profiles", ()))),
         notes=tuple(values["notes"]),
         options=values["options"],
         pynn_version=str(values["pynn_version"]),
     )
+
+
+def _ranges(values: Mapping[str, Any]) -> dict[str, tuple[Range, ...]]:
+    return {name: tuple((a, b, c) for a, b, c in dims) for name, dims in values.items()}
 
 
 def _spec(values: Mapping[str, Any]) -> TensorSpec:

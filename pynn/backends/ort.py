@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from ..errors import (
 )
 from ..types import MAX_DIMENSION
 from .base import Array, Backend, CompileOptions, Executable, OperatorLimits, Probe
-from .shapes import Range, resolve_shapes
+from .shapes import Range, Ranges, hull, resolve_profiles
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -69,7 +69,8 @@ class OrtBackend(Backend):
             raise BackendUnavailableError(f"{probes[0].reason}; {probes[0].hint}")
         import onnxruntime as ort
 
-        ranges = resolve_shapes(model.inputs, options.shapes)
+        profiles = resolve_profiles(model.inputs, options.shapes, options.profiles)
+        ranges = hull(profiles)
         settings = ort.SessionOptions()
         settings.log_severity_level = 4
         for symbol, size in _fixed_symbols(model.inputs, ranges).items():
@@ -86,7 +87,7 @@ class OrtBackend(Backend):
             session.disable_fallback()
         except Exception as error:
             raise _refusal(error, model) from error
-        return OrtExecutable(model, session, ranges, values, want_cuda=len(wanted) > 1)
+        return OrtExecutable(model, session, profiles, values, want_cuda=len(wanted) > 1)
 
 
 class OrtExecutable(Executable):
@@ -98,12 +99,12 @@ class OrtExecutable(Executable):
         self,
         model: OnnxModel,
         session: onnxruntime.InferenceSession,
-        ranges: Mapping[str, tuple[Range | None, ...]],
+        profiles: Sequence[Ranges],
         weights: list[onnxruntime.OrtValue],
         *,
         want_cuda: bool,
     ) -> None:
-        super().__init__(model.inputs, model.outputs, ranges)
+        super().__init__(model.inputs, model.outputs, hull(profiles), profiles)
         self._session: onnxruntime.InferenceSession | None = session
         self._weights = weights
         self._providers = tuple(session.get_providers())

@@ -7,6 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+DYNAMIC_IS_WHOLE = (
+    "graphs with named dimensions are not partitioned: ONNX Runtime runs the whole; with one size for each of them "
+    "(shapes={name: size}) they are"
+)
 _REASON_IN_A_WARNING = 200
 _NAMED_IN_A_WARNING = 5
 

@@ -24,7 +24,7 @@ from ..graph import Graph, Node, Operand
 from .base import Backend, CompileOptions, Executable
 from .partition import MIN_WORK, Cut, Net, Part, cut_out, plan, size_of
 from .partition_executable import PartitionedExecutable, Step
-from .partition_report import LeftOut, PartitionReport, PartSummary, whole
+from .partition_report import DYNAMIC_IS_WHOLE, LeftOut, PartitionReport, PartSummary, whole
 
 MAX_REFUSALS = 32
 """So many refused parts are looked into; after that a refused part goes to the other back end as a whole."""
@@ -96,6 +96,8 @@ def foresee(graph: Graph, first: Backend, second: str, lower: Lower, options: Co
     error = search.check(range(len(graph.nodes)))
     if error is None:
         return whole(first.name, (node.op for node in graph.nodes))
+    if graph.dimensions:
+        return whole(second, (node.op for node in graph.nodes), note=DYNAMIC_IS_WHOLE)
     search.learn(range(len(graph.nodes)), error)
     return search.report(search.settle(MIN_WORK), second)
 

@@ -16,9 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..converter.convert import to_onnx
 from ..converter.model import OnnxModel
 from ..converter.passes import backend_passes
+from ..converter.precision import ANY, AS_GIVEN, Precision, Target, apply_precision
+from ..converter.precision.target import resolve
 from ..errors import (
     BackendUnavailableError,
     EngineBuildError,
@@ -30,7 +31,8 @@ from ..errors import (
 )
 from ..graph import Graph
 from .base import Backend, CompileOptions, Executable, Probe
-from .partition_report import LeftOut, PartitionReport, whole
+from .named_sizes import settle_sizes
+from .partition_report import DYNAMIC_IS_WHOLE, LeftOut, PartitionReport, whole
 from .report import TITLES, BackendReport
 
 BACKENDS = ("auto", "tensorrt", "onnxruntime")
@@ -102,6 +104,7 @@ class Selection:
         self._backends = tuple(backends)
         self._partner = partner
         self._versions: dict[str, str] = {}
+        self._targets: dict[str, Target] = {}
         self.report = report
 
     @property
@@ -123,13 +126,17 @@ class Selection:
         only a part, or of the next one; its report has the refusals.
 
         Raises the only back end's own error, naming the operators that it refuses, or UnsupportedModelError with every
-        refusal.
+        refusal; ValidationError for sizes of named dimensions that an operator's rules do not allow.
         """
+        if isinstance(source, Graph):
+            source, options = settle_sizes(source, options)
+        resolve(options.precision, self._target(self.best, options.precision))
         refused: dict[str, str] = {}
         partition: PartitionReport | None = None
         for i, backend in enumerate(self._backends):
             try:
-                executable = backend.compile(self._model_for(backend, source), options)
+                model = self._model_for(backend, source, options.precision)
+                executable = backend.compile(model, options)
             except (NotSupportedError, EngineBuildError) as error:
                 if i == 0:
                     whole_of_parts, partition = self._in_parts(source, options, error)
@@ -150,6 +157,7 @@ class Selection:
                 ) from error
             executable.report = self._report_for(backend, refused)
             executable.partition = partition
+            executable.precision = model.precision
             return executable
         raise AssertionError("a selection has at least one back end")
 
@@ -167,15 +175,21 @@ class Selection:
         if isinstance(source, OnnxModel):
             left_out = LeftOut(getattr(error, "op_type", "") or "the model", getattr(error, "node", ""), str(error))
             return None, whole(self._backends[-1].name, (), [left_out], note=_FILES_ARE_WHOLE)
+        if source.dimensions:
+            return None, whole(self._backends[-1].name, (node.op for node in source.nodes), note=DYNAMIC_IS_WHOLE)
         demanded = len(self._backends) == 1
+
+        def lower(backend: Backend, part: Graph) -> OnnxModel:
+            return self._model_for(backend, part, options.precision, whole=False)
+
         if self._partner is None:
             if demanded and self.best.name == "tensorrt":
-                raise _naming(error, refused_operators(source, self.best, self._model_for, options, error)) from error
+                raise _naming(error, refused_operators(source, self.best, lower, options, error)) from error
             return None, None
         partner = self._partner()
         try:
             made = partition(
-                source, self.best, partner, self._model_for, options, error, min_work=0 if demanded else None
+                source, self.best, partner, lower, options, error, min_work=0 if demanded else None
             )
         except (NotSupportedError, EngineBuildError) as more:
             if demanded:
@@ -193,12 +207,23 @@ class Selection:
             self.report, chosen=executable.backend, reason=reason, fallback=True, refused=refused, partition=report
         )
 
-    def _model_for(self, backend: Backend, source: Graph | OnnxModel) -> OnnxModel:
+    def _model_for(
+        self, backend: Backend, source: Graph | OnnxModel, precision: Precision = AS_GIVEN, *, whole: bool = True
+    ) -> OnnxModel:
+        target = self._target(backend, precision)
         if isinstance(source, OnnxModel):
-            return source
+            return apply_precision(source, precision, target)
         if backend.name not in self._versions:
             self._versions[backend.name] = backend.version()
-        return to_onnx(source, backend_passes(backend.name, self._versions[backend.name]))
+        passes = backend_passes(backend.name, self._versions[backend.name])
+        return apply_precision(source, precision, target, passes, whole=whole)
+
+    def _target(self, backend: Backend, precision: Precision) -> Target:
+        if precision is AS_GIVEN:
+            return ANY
+        if backend.name not in self._targets:
+            self._targets[backend.name] = backend.target()
+        return self._targets[backend.name]
 
     def _report_for(self, backend: Backend, refused: Mapping[str, str]) -> BackendReport:
         if not refused:

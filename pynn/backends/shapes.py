@@ -14,10 +14,54 @@ ShapeRange = int | tuple[int, int, int]
 
 Range = tuple[int, int, int]
 
+ShapeSizes = Mapping[str, ShapeRange | Sequence[ShapeRange]]
+"""Sizes by input name (its whole shape) or by the name of a dimension."""
 
-def resolve_shapes(
-    inputs: Sequence[TensorSpec], shapes: Mapping[str, ShapeRange | Sequence[ShapeRange]]
-) -> dict[str, tuple[Range | None, ...]]:
+Ranges = Mapping[str, tuple[Range | None, ...]]
+"""By input name, what each dimension may be; None where nothing was said."""
+
+
+def resolve_profiles(
+    inputs: Sequence[TensorSpec], shapes: ShapeSizes, profiles: Sequence[ShapeSizes] = ()
+) -> tuple[Ranges, ...]:
+    """``resolve_shapes`` for each of ``profiles``; without any, for ``shapes`` alone.
+
+    Raises ValidationError also for a dimension that only some of several profiles give a size.
+    """
+    if not profiles:
+        return (resolve_shapes(inputs, shapes),)
+    resolved = []
+    for i, one in enumerate(profiles):
+        try:
+            resolved.append(resolve_shapes(inputs, one))
+        except ValidationError as error:
+            raise ValidationError(f"profile {i}: {error}" if len(profiles) > 1 else str(error)) from None
+    for spec in inputs:
+        for axis, dim in enumerate(spec.shape):
+            given = [one[spec.name][axis] is not None for one in resolved]
+            if any(given) and not all(given):
+                what = repr(dim) if isinstance(dim, str) else f"{axis} of input {spec.name!r}"
+                raise ValidationError(
+                    f"profile {given.index(False)} gives dimension {what} no size, but profile {given.index(True)} "
+                    "does; every profile must"
+                )
+    return tuple(resolved)
+
+
+def hull(profiles: Sequence[Ranges]) -> dict[str, tuple[Range | None, ...]]:
+    """The ranges that reach over all profiles; the best sizes are those of the first."""
+    return {
+        name: tuple(_over([one[name][axis] for one in profiles]) for axis in range(len(first)))
+        for name, first in profiles[0].items()
+    }
+
+
+def _over(ranges: Sequence[Range | None]) -> Range | None:
+    known = [one for one in ranges if one is not None]
+    return (min(one[0] for one in known), known[0][1], max(one[2] for one in known)) if known else None
+
+
+def resolve_shapes(inputs: Sequence[TensorSpec], shapes: ShapeSizes) -> dict[str, tuple[Range | None, ...]]:
     """By input name, the (min, opt, max) of each dimension; None for a dynamic one that ``shapes`` says nothing about.
 
     A key of ``shapes`` is an input's name (its whole shape) or the name of a symbolic dimension (one size). Equal
@@ -94,13 +138,14 @@ def _text(one: Range) -> str:
 
 
 class ShapeRules:
-    """Checks the shapes of one call: ranks, fixed sizes, ranges, and equal symbols being equal."""
+    """Checks the shapes of one call: ranks, fixed sizes, ranges, equal symbols being equal, and all in one profile."""
 
     def __init__(
-        self, inputs: Sequence[TensorSpec], resolved: Mapping[str, tuple[Range | None, ...]] | None = None
+        self, inputs: Sequence[TensorSpec], resolved: Ranges | None = None, profiles: Sequence[Ranges] = ()
     ) -> None:
         self._specs = {spec.name: spec for spec in inputs}
         self._ranges = resolved or {}
+        self._profiles = tuple(profiles) if len(profiles) > 1 else ()
 
     def check(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
         """The size of each symbol. Raises InputError naming the input and the dimension."""
@@ -125,7 +170,42 @@ class ShapeRules:
                             f"input {name!r}: dimension {i} ({dim!r}) is {size}, but input {first!r} has {known} there",
                             tensor=name,
                         )
+        if self._profiles and not any(contains(profile, shapes) for profile in self._profiles):
+            raise self._between(shapes)
         return {symbol: size for symbol, (size, _) in symbols.items()}
+
+    def _between(self, shapes: Mapping[str, tuple[int, ...]]) -> InputError:
+        """The error of shapes that no profile takes: the dimension that none takes, else all that are dynamic."""
+        listed: dict[str, str] = {}
+        for name, shape in shapes.items():
+            for axis, size in enumerate(shape):
+                ranges = [profile[name][axis] for profile in self._profiles]
+                if all(one is None or one[0] == one[2] == size for one in ranges):
+                    continue
+                dim = self._specs[name].shape[axis]
+                called = f" ({dim!r})" if isinstance(dim, str) else ""
+                texts = " or ".join("any size" if one is None else _text(one) for one in ranges)
+                if not any(one is None or one[0] <= size <= one[2] for one in ranges):
+                    return InputError(
+                        f"input {name!r}: dimension {axis}{called} is {size}, outside the compiled profiles, which "
+                        f"take {texts}; compile with a profile that includes it",
+                        tensor=name,
+                    )
+                key = repr(dim) if isinstance(dim, str) else f"{axis} of {name!r}"
+                listed[key] = f"dimension {key} is {size} (profiles: {texts})"
+        return InputError(
+            f"no profile takes these sizes together: {', '.join(listed.values())}; compile with one that does",
+            tensor=next(iter(shapes)),
+        )
+
+
+def contains(profile: Ranges, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether all ``shapes`` are in the ranges of ``profile``."""
+    return all(
+        one is None or one[0] <= size <= one[2]
+        for name, shape in shapes.items()
+        for one, size in zip(profile[name], shape, strict=True)
+    )
 
 
 def check_shape(spec: TensorSpec, shape: tuple[int, ...], side: str = "input") -> None:

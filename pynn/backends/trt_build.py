@@ -107,7 +107,7 @@ def build_here(
             network = stack.enter_context(_parse(builder, model, library))
         parsed = time.perf_counter()
         shapes = _bind(network, shapes)
-        _add_profile(builder, config, network, shapes)
+        _add_profiles(builder, config, network, shapes)
         with nullcontext() if info.flavor is Flavor.RTX else watch.turn():
             begun = time.perf_counter()
             plan = _build(builder, network, config, logger, watch, device)
@@ -121,6 +121,7 @@ def build_here(
         inputs=shapes.inputs,
         outputs=shapes.outputs,
         ranges=shapes.ranges,
+        profiles=shapes.profiles,
         notes=shapes.notes,
         options={"tf32": tf32, USER_ALLOCATION: capturable, "optimization_level": options.optimization_level},
         pynn_version=pynn_version(),
@@ -287,19 +288,17 @@ def _carrier(spec: TensorSpec, tensor: TensorInfo) -> str:
     return "" if tensor.data_type == spec.data_type else tensor.data_type
 
 
-def _add_profile(builder: Builder, config: Config, network: Network, shapes: BuildShapes) -> None:
+def _add_profiles(builder: Builder, config: Config, network: Network, shapes: BuildShapes) -> None:
     names = {spec.name: spec.onnx_name for spec in shapes.inputs}
-    if not shapes.profile:
-        return
-    with Profile(builder) as profile:
-        for name in shapes.profile:
-            for selector in ProfileSelector:
-                sizes = [one[selector] for one in shapes.ranges[name]]
-                profile.set_dimensions(names[name], selector, sizes)
-        if not profile.is_valid:
-            text = ", ".join(f"{name}: {list(shapes.ranges[name])}" for name in shapes.profile)
-            raise EngineBuildError(f"TensorRT does not accept the shapes (min, opt, max) {text}")
-        config.add_profile(profile)
+    for ranges in shapes.profiles if shapes.profile else ():
+        with Profile(builder) as profile:
+            for name in shapes.profile:
+                for selector in ProfileSelector:
+                    profile.set_dimensions(names[name], selector, [one[selector] for one in ranges[name]])
+            if not profile.is_valid:
+                text = ", ".join(f"{name}: {list(ranges[name])}" for name in shapes.profile)
+                raise EngineBuildError(f"TensorRT does not accept the shapes (min, opt, max) {text}")
+            config.add_profile(profile)
 
 
 def _build(

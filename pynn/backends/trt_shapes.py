@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..converter.model import OnnxModel, TensorSpec
-from ..errors import UnsupportedModelError
+from ..errors import InputError, UnsupportedModelError
 from .base import CompileOptions
-from .shapes import Range, resolve_shapes
+from .shapes import Range, contains, hull, resolve_profiles
+
+Profile = Mapping[str, tuple[Range, ...]]
+"""By input name, (min, opt, max) of each dimension."""
 
 
 @dataclass(frozen=True)
 class BuildShapes:
     """``inputs`` and ``outputs`` have a number for every dimension that the engine fixes.
 
-    ``ranges`` gives (min, opt, max) for all dimensions of all inputs, ``profile`` the inputs that need an optimisation
-    profile; ``notes`` say which sizes were assumed.
+    ``profiles`` give (min, opt, max) for all dimensions of all inputs, at least one; ``ranges`` reach over all of them.
+    ``profile`` has the inputs that need optimisation profiles; ``notes`` say which sizes were assumed.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    ranges: Mapping[str, tuple[Range, ...]]
+    ranges: Profile
+    profiles: tuple[Profile, ...]
     profile: tuple[str, ...]
     notes: tuple[str, ...]
 
 
 def plan_shapes(model: OnnxModel, options: CompileOptions) -> BuildShapes:
     """Raises ValidationError for wrong ``shapes``, UnsupportedModelError naming a dimension nobody gave a size."""
-    given = resolve_shapes(model.inputs, options.shapes)
-    fixed, notes = _assume_batches(model.inputs, given)
-    ranges = {
-        spec.name: tuple(known or _default(spec, axis, fixed) for axis, known in enumerate(given[spec.name]))
-        for spec in model.inputs
-    }
+    given = resolve_profiles(model.inputs, options.shapes, options.profiles)
+    fixed, notes = _assume_batches(model.inputs, given[0])
+    profiles = tuple(
+        {
+            spec.name: tuple(known or _default(spec, axis, fixed) for axis, known in enumerate(one[spec.name]))
+            for spec in model.inputs
+        }
+        for one in given
+    )
+    ranges = {name: tuple(one for one in dims if one) for name, dims in hull(profiles).items()}
     sizes = {
         dim: one[0]
         for spec in model.inputs
@@ -46,7 +55,20 @@ def plan_shapes(model: OnnxModel, options: CompileOptions) -> BuildShapes:
         for spec in model.outputs
     )
     dynamic = tuple(spec.name for spec in model.inputs if not spec.is_static)
-    return BuildShapes(inputs, outputs, ranges, dynamic, notes)
+    return BuildShapes(inputs, outputs, ranges, profiles, dynamic, notes)
+
+
+def choose_profile(profiles: Sequence[Profile], shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """The profile for these input shapes: the first that is best at them, else the one with the smallest greatest
+    shapes of those that take them. Raises InputError when none does; ``ShapeRules`` tells in detail."""
+    fitting = [i for i, profile in enumerate(profiles) if contains(profile, shapes)]
+    if not fitting:
+        listing = ", ".join(f"{name}: {list(shape)}" for name, shape in shapes.items())
+        raise InputError(f"none of {len(profiles)} profiles takes the shapes {listing}; compile with one that does")
+    for i in fitting:
+        if all(tuple(best for _, best, _ in profiles[i][name]) == shape for name, shape in shapes.items()):
+            return i
+    return min(fitting, key=lambda i: sum(math.prod(one[2] for one in profiles[i][name]) for name in shapes))
 
 
 def _assume_batches(

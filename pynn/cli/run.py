@@ -18,6 +18,7 @@ from ..backends.base import Array, Executable
 from ..backends.samples import random_inputs
 from ..converter.model import TensorSpec
 from ..errors import InputError, ValidationError
+from ..options import Shapes
 from . import arguments as common
 from .console import Console
 from .progress import Bars, add_control
@@ -72,7 +73,7 @@ def execute(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _open(options: argparse.Namespace, shapes: dict[str, Any], console: Console) -> Executable:
+def _open(options: argparse.Namespace, shapes: Shapes, console: Console) -> Executable:
     import pynn
 
     if not common.is_engine(options.model):

@@ -230,7 +230,9 @@ class _Merged:
         if (mine.op_type, mine.domain, len(mine.inputs), len(mine.outputs), mine.origin) != (
             its.op_type, its.domain, len(its.inputs), len(its.outputs), its.origin,
         ):  # fmt: skip
-            raise _DifferenceError(mine, f"which ONNX operators it becomes ({mine.op_type} or {its.op_type})")
+            if mine.op_type == its.op_type:
+                raise _DifferenceError(mine, f"how many values {mine.op_type} has")
+            raise _DifferenceError(mine, f"whether it becomes {mine.op_type} or {its.op_type}")
         if mine.attributes != its.attributes:
             key = next(
                 k for k in {**mine.attributes, **its.attributes} if mine.attributes.get(k) != its.attributes.get(k)

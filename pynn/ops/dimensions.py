@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from ..errors import ValidationError
 from ..graph import Graph, InputValue, Node, Operand
-from ..sizes import sampled_at, sizes_in, value_at
+from ..sizes import Size, sampled_at, sizes_in, value_at
 from ..types import OperandDescriptor
 from .call import Call
 from .registry import Inferred, operators
@@ -22,19 +22,21 @@ def infer_at_other_samples(call: Call, samples: Mapping[str, int]) -> Inferred |
     """What the operator's rule says where named dimensions are smaller than their samples; None if it still fails.
 
     A rule that compares a named dimension with a number may hold for some sizes only. The builder lets it pass where it
-    holds for two of the other samples: for one alone it would be an equality. What is compiled is checked at the sizes
-    it is compiled for.
+    holds for two samples of each dimension: for one alone it would be an equality. What is compiled is checked at the
+    sizes it is compiled for.
     """
-    passed = 0
-    for sizes in _other_samples(sorted(_names(call))):
+    names = sorted(_names(call))
+    passed: dict[str, set[int]] = {name: set() for name in names}
+    for sizes in _other_samples(names):
         again = Call(call.operator, {k: sampled_at(v, sizes) for k, v in call.attributes.items()}, call.label)
         again.operands = {name: _operands_at(value, sizes) for name, value in call.operands.items()}
         try:
             inferred = again.operator.infer(again)
         except ValidationError:
             continue
-        passed += 1
-        if passed < 2:
+        for name, size in sizes.items():
+            passed[name].add(size)
+        if any(len(seen) < 2 for seen in passed.values()):
             continue
         call.attributes.update({k: sampled_at(v, samples) for k, v in again.attributes.items()})
         found = (inferred,) if isinstance(inferred, OperandDescriptor) else inferred
@@ -71,11 +73,12 @@ def _operand_at(x: Operand, sizes: Mapping[str, int]) -> Operand:
 
 
 def bind_dimensions(graph: Graph, sizes: Mapping[str, int]) -> Graph:
-    """``graph`` with a number for every named dimension; every operator is checked again with it.
+    """``graph`` with a number for every named dimension, or the Size that it keeps; every operator is checked again.
 
     Constants, and operators that no named dimension reaches, are shared with ``graph``. Raises ValidationError naming
     the operator and ``sizes`` where a rule does not hold for them.
     """
+    samples = {name: int(size) for name, size in sizes.items() if isinstance(size, Size)}
     bound: dict[int, Operand] = {}
     for name, operand in graph.inputs.items():
         shape = value_at(operand.shape, sizes)
@@ -89,8 +92,11 @@ def bind_dimensions(graph: Graph, sizes: Mapping[str, int]) -> Graph:
         try:
             inferred = call.operator.infer(call)
         except ValidationError as error:
-            named = ", ".join(f"{name}={size}" for name, size in sizes.items())
-            raise ValidationError(f"{error} (with {named})", operator=error.operator, label=error.label) from None
+            elsewhere = infer_at_other_samples(call, samples) if samples else None
+            if elsewhere is None:
+                named = ", ".join(f"{name}={size}" for name, size in sizes.items() if not isinstance(size, Size))
+                raise ValidationError(f"{error} (with {named})", operator=error.operator, label=error.label) from None
+            inferred = elsewhere
         found = (inferred,) if isinstance(inferred, OperandDescriptor) else inferred
         made = Node(node.op, inputs, attributes, node.label)
         made.outputs = tuple(
