@@ -157,6 +157,7 @@ class TensorRTExecutable(Executable):
             "plan_bytes": self._plan_size,
             "seconds": dict(self._seconds),
             "cache": self.cache.to_dict(),
+            "kernel_cache": self._stock.record.to_dict(),
             "tf32": self._file.options.get("tf32"),
             "cuda_graph": bool(runner and runner.cuda_graph),
             "cuda_graph_reason": runner.cuda_graph_reason if runner else "closed",

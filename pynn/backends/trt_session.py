@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..cache.record import DISABLED, CacheRecord
 from ..converter.model import TensorSpec
 from ..errors import InputError, TensorRTError, UnsupportedModelError
 from ..native import Context, Engine, Flavor, Runner, RunnerInfo
@@ -34,6 +35,8 @@ Shapes = tuple[tuple[int, ...], ...]
 class Kernels(Protocol):
     """Kernels kept between contexts and processes: ``jit_cache.KernelCache``."""
 
+    record: CacheRecord
+
     def load(self) -> bytes: ...
     def save(self, data: bytes, merge: Callable[[bytes, bytes], bytes] | None = None) -> None: ...
 
@@ -44,6 +47,11 @@ class KernelStock:
     def __init__(self, engine: Engine, kernels: Kernels | None) -> None:
         self._engine, self._kernels = engine, kernels
         self.data = kernels.load() if kernels is not None else b""
+
+    @property
+    def record(self) -> CacheRecord:
+        """What came of keeping them on disk."""
+        return self._kernels.record if self._kernels is not None else DISABLED
 
     def add(self, context: Context) -> None:
         """Take over what ``context`` has compiled, and save it if there is something new."""

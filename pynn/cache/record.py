@@ -26,4 +26,4 @@ class CacheRecord:
         return asdict(self)
 
 
-DISABLED = CacheRecord(False, reason="this back end has no cache")
+DISABLED = CacheRecord(False, reason="there is no cache for this")
