@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # All that is shown on a GPU machine, from the repository root. The last lines say what passed; $OUT gets the rest.
 #
-#     OUT=FOLDER bash benchmarks/gpu_session.sh [STEP ...]        steps: build doctor tests examples conformance benchmark
+#     OUT=FOLDER bash benchmarks/gpu_session.sh [STEP ...]
+#     STEP: build doctor benchmark suite precision threshold examples tests conformance
 #
 # .gpu/setup.sh, where it exists, puts the libraries in place of a package index. Each step has a limit in seconds, and the
 # next ones run whatever became of it; only a failed build ends all.
@@ -73,11 +74,30 @@ conformance() {
 
 benchmark() { python3 benchmarks/first_light/run.py --output "$PYNN_GPU_OUT"; }
 
+suite() {
+  local status=0
+  python3 benchmarks/suite/run.py --limit-seconds 200 --output "$PYNN_GPU_OUT" || status=1
+  python3 benchmarks/suite/table.py "$PYNN_GPU_OUT/suite.json" || status=1
+  return $status
+}
+
+precision() {
+  local status=0
+  python3 benchmarks/precision/run.py --limit-seconds 200 --output "$PYNN_GPU_OUT" || status=1
+  python3 benchmarks/suite/table.py "$PYNN_GPU_OUT/precision.json" || status=1
+  return $status
+}
+
+threshold() { python3 benchmarks/mapped_threshold/run.py --output "$PYNN_GPU_OUT"; }
+
 main() {
   export PYNN_GPU_TARGET=$install PYNN_GPU_OUT=$out
   step build 120 build || { printf '%s\n' "${table[@]}"; [ "$wanted" = "  " ] && exit 1; }
   step doctor 60 doctor 40
   step benchmark 150 benchmark 30
+  step suite 220 suite 40
+  step precision 220 precision 40
+  step threshold 130 threshold 50
   step examples 120 examples 60
   step tests 180 tests 30
   step conformance 240 conformance 40

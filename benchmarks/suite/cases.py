@@ -77,7 +77,26 @@ class ByHand:
         self._floor.close()
 
 
-BY_HAND = {
+class Pinned:
+    """pynn from and to page-locked arrays, which it reads and writes in place."""
+
+    def __init__(self, executable: pynn.Executable) -> None:
+        if executable.backend != "tensorrt":
+            raise pynn.BackendUnavailableError(f"{executable.backend} has no page-locked arrays")
+        self._executable = executable
+        self._in, self._out = executable.empty_inputs(), executable.empty_outputs()
+        self._filled = False
+
+    def __call__(self, inputs: Mapping[str, Array]) -> Arrays:
+        if not self._filled:
+            for name, array in inputs.items():
+                self._in[name][...] = array
+            self._filled = True
+        return self._executable.run(self._in, out=self._out)
+
+
+OTHERS = {
+    "pynn, page-locked arrays": Pinned,
     "by hand": functools.partial(ByHand, "copies"),
     "by hand, one CUDA graph": functools.partial(ByHand, "graph"),
     "by hand, mapped memory": functools.partial(ByHand, "mapped"),
@@ -89,7 +108,7 @@ def latency(
     setting: Setting,
     *,
     floor: str = "",
-    hand: Sequence[str] = ("by hand, one CUDA graph",),
+    hand: Sequence[str] = ("pynn, page-locked arrays", "by hand, one CUDA graph"),
     others: Sequence[str] = ("onnxruntime-rtx",),
     **reach: float,
 ) -> Record:
@@ -101,7 +120,7 @@ def latency(
         backends=["pynn", *(others if setting.peers else ())],
         seconds=None if setting.quick else setting.seconds,
         iterations=2 if setting.quick else None,
-        peers={name: BY_HAND[name] for name in hand} if setting.peers else None,
+        peers={name: OTHERS[name] for name in hand} if setting.peers else None,
         cache=True,
         cache_dir=str(setting.cache),
     )
@@ -125,14 +144,16 @@ def mapped_batches(setting: Setting) -> Record:
     batch, calls = (2, 3) if setting.quick else (MAP_BATCH, MAP_CALLS)
     net = models.resnet50(batch=batch)
     with ready(net, setting) as executable:
-        mapped = getattr(executable, "map", None)
-        if mapped is None:
-            raise Skip("this Executable has no map")
         first = executable.run(net.inputs)
         feeds = [{name: array + array.dtype.type(i) for name, array in net.inputs.items()} for i in range(4)]
+        pinned = [executable.empty_inputs() for _ in feeds]
+        for here, there in zip(feeds, pinned, strict=True):
+            for name, array in here.items():
+                there[name][...] = array
         samplers: dict[str, Sampler] = {
-            "map": Batches(lambda arrays: sum(1 for _ in mapped(arrays)), feeds, calls),
-            "run": CallSampler(lambda: executable.run(net.inputs)),
+            "map": Batches(executable, feeds, calls),
+            "map, page-locked arrays": Batches(executable, pinned, calls),
+            "run, one batch after the other": CallSampler(lambda: executable.run(net.inputs)),
         }
         bare, why = with_device(samplers, executable, net.inputs, first)
         times = timed(samplers, setting)
@@ -143,7 +164,7 @@ def mapped_batches(setting: Setting) -> Record:
             "unit": "us per batch",
             "backend": executable.backend,
             "floor_name": "bare graph replay on memory of the GPU",
-            "peers": {"run, one batch after the other": round(medians_of(times, "run")["latency"], 2)},
+            "peers": {name: medians_of(times, name)["latency"] for name in times if name not in ("map", "device")},
             "skipped": why,
             "details": {
                 "batch": batch,
@@ -157,13 +178,13 @@ def mapped_batches(setting: Setting) -> Record:
 class Batches:
     """Times a whole ``map``; each value is microseconds per batch."""
 
-    def __init__(self, call: Callable[[Any], int], feeds: Sequence[Arrays], calls: int) -> None:
-        self._call = call
+    def __init__(self, executable: pynn.Executable, feeds: Sequence[Arrays], calls: int) -> None:
+        self._executable = executable
         self._arrays = [feeds[i % len(feeds)] for i in range(calls)]
 
     def sample(self, count: int) -> Mapping[str, Sequence[float]]:
         start_ns = time.perf_counter_ns()
-        done = self._call(self._arrays)
+        done = sum(1 for _ in self._executable.map(self._arrays))
         assert done == len(self._arrays), f"map gave {done} results for {len(self._arrays)} batches"
         return {"latency": [(time.perf_counter_ns() - start_ns) / 1000 / done]}
 
@@ -329,7 +350,7 @@ CASES = (
             models.tiny_net,
             setting,
             floor="by hand, mapped memory",
-            hand=tuple(BY_HAND),
+            hand=tuple(OTHERS),
             others=("onnxruntime-rtx", "onnxruntime-cpu"),
             limit=12.0,
         ),

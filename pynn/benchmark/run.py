@@ -6,6 +6,7 @@ import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,7 @@ class Race:
         return timer
 
     def _entry(self, one: Contestant, times: Times, on_gpu: Mapping[str, Summary]) -> Entry:
-        memory = getattr(one.executable, "memory", None)
+        memory = None if one.executable is None else one.executable.memory
         return Entry(
             one.name,
             one.title,
@@ -167,7 +168,7 @@ class Race:
             on_gpu,
             one.seconds,
             one.gpu_memory_bytes,
-            dict(memory) if isinstance(memory, Mapping) else {},
+            {} if memory is None else asdict(memory),
             self._errors[one.name],
             one.notes,
             one.details,
