@@ -18,26 +18,21 @@ class Timeline:
     """Runs calls one after another. ``run`` works in the caller's thread; ``submit`` queues for a thread of its own.
 
     A ``run`` waits for what was submitted before it, so that a write after an awaited-later read does not overtake it.
-    The thread starts with the first ``submit``: purely synchronous use pays one lock. Who finds the timeline ``free``
-    may take the ``lock`` himself.
+    The thread starts with the first ``submit``: purely synchronous use pays one lock. Who finds that ``last``, the
+    work last submitted, is None or done, may take the ``lock`` himself.
     """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self._worker: ThreadPoolExecutor | None = None
-        self._last: Future[object] | None = None
-
-    @property
-    def free(self) -> bool:
-        """Whether nothing that was submitted is still to be waited for."""
-        return self._last is None
+        self.last: Future[object] | None = None
 
     def run(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        last = self._last
+        last = self.last
         if last is not None:
             _wait(last)
-            if self._last is last:
-                self._last = None
+            if self.last is last:
+                self.last = None
         with self.lock:
             return call(*args, **kwargs)
 
@@ -50,7 +45,7 @@ class Timeline:
             with self.lock:
                 self._worker = self._worker or ThreadPoolExecutor(1, thread_name_prefix="pynn-timeline")
         future = self._worker.submit(locked)
-        self._last = future  # type: ignore[assignment]
+        self.last = future  # type: ignore[assignment]
         return future
 
     async def awaited(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -59,7 +54,7 @@ class Timeline:
 
     def after_pending(self, call: Callable[[], object]) -> None:
         """The call when everything submitted so far is done: now, or in the timeline's thread."""
-        if self._last is None or self._last.done():
+        if self.last is None or self.last.done():
             call()
         else:
             self.submit(call)

@@ -30,7 +30,7 @@ class Bound:
     """A graph bound to tensors of a GPU: ``launch`` is all that a dispatch needs, or None when a tensor is gone.
 
     Holds the tensors weakly and their memory strongly: it ends with the first of the tensors that is destroyed or
-    forgotten, and gives the memory up when the stream has passed. ``lock`` is the queue's.
+    forgotten, and gives the memory up when the stream has passed.
     """
 
     __slots__ = (
@@ -41,7 +41,6 @@ class Bound:
         "_run",
         "_storages",
         "launch",
-        "lock",
         "queue",
         "recent",
     )
@@ -51,7 +50,7 @@ class Bound:
     ):
         self.launch: Callable[[], None] | None = run.launch
         self.recent = False
-        self.queue, self.lock = queue, queue.lock
+        self.queue = queue
         self._run, self._home, self._key = run, home, key
         self._storages = [tensor._storage for tensor in tensors]
         self._references = [weakref.ref(tensor, self._forgotten) for tensor in tensors]

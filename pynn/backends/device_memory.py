@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +14,9 @@ from ..converter.model import TensorSpec, numpy_dtype
 from ..errors import CudaError, InvalidStateError, PynnError, ValidationError
 from ..native.binding import fork_guard
 from .cuda import Device, DeviceMemory, Event, PinnedMemory, Stream, StreamHandle
+
+if TYPE_CHECKING:
+    from threading import RLock
 
 Array = np.ndarray[Any, Any]
 
@@ -28,14 +30,15 @@ _SLOTS = 4
 class DeviceQueue:
     """A stream of the GPU, and all that is put on it by pynn itself: in the order of the calls, from any thread.
 
-    ``lock`` is held by whoever uses the stream, so that nothing comes between the calls of a stream capture. Work to be
-    done when the stream has passed (closing a run, giving memory back to its producer) is given to ``retire``, which
-    never waits for the lock: it may be called by garbage collection.
+    ``lock``, the timeline's, is held by whoever uses the stream, so that nothing comes between the calls of a stream
+    capture. Work to be done when the stream has passed (closing a run, giving memory back to its producer) is given to
+    ``retire``, which never waits: it may be called by garbage collection, anywhere.
     """
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, lock: RLock) -> None:
         self.device = device
-        self.lock = threading.Lock()
+        self.lock = lock
+        self._busy = False
         self._epoch = fork_guard.epoch
         self._retired: deque[Callable[[], object]] = deque()
         self.stream = Stream(device)
@@ -52,7 +55,11 @@ class DeviceQueue:
             if not self._finalizer.alive:
                 raise InvalidStateError("the context is destroyed, and its stream with it")
             self._drain()
-            yield
+            outer, self._busy = self._busy, True
+            try:
+                yield
+            finally:
+                self._busy = outer
 
     # -- memory
 
@@ -147,12 +154,13 @@ class DeviceQueue:
         self._retired.append(call)
         if self.lock.acquire(blocking=False):
             try:
-                self._drain()
+                if not self._busy:
+                    self._drain()
             finally:
                 self.lock.release()
 
     def _drain(self) -> None:
-        if self._retired:
+        if self._retired and not self._busy:
             _finish(self._retired, self.stream if self._finalizer.alive else None, self._epoch)
 
     def close(self) -> None:

@@ -25,7 +25,6 @@ from ..native import Library, find_libraries
 from ..native.find import INSTALL_HINT
 from .base import Backend, BuildControl, CompileOptions, Executable, Probe
 from .cuda import Device
-from .device_memory import DeviceQueue
 from .engine_file import EngineFile
 from .jit_cache import KernelCache, plan_digest
 from .trt_build import CURRENT_GPU, DEFAULT_CAPABILITIES, build_plan, check_model
@@ -99,8 +98,8 @@ class TensorRTBackend(Backend):
         with device.current():
             check_model(model, library, options)
 
-    def device_queue(self, options: CompileOptions) -> DeviceQueue:
-        return DeviceQueue(self._usable(options)[1])
+    def device(self, options: CompileOptions) -> Device:
+        return self._usable(options)[1]
 
     def _usable(self, options: CompileOptions) -> tuple[Library, Device]:
         verdicts = self._verdicts(options.device or self._device)

@@ -11,7 +11,6 @@ import numpy as np
 
 from pynn.backends.base import Array, Backend, CompileOptions, DeviceRun, Executable, Probe
 from pynn.backends.cuda import Device, Driver
-from pynn.backends.device_memory import DeviceQueue
 from pynn.backends.report import BackendReport
 from pynn.backends.selection import Selection
 from pynn.context import MLContext
@@ -93,7 +92,7 @@ class FakeGpu(Backend):
 
     def __init__(self, api: FakeApi, function: Function, *, index: int = 0, binds: bool = True) -> None:
         self.api, self.function, self.binds = api, function, binds
-        self.device = Device(Driver(api), index)
+        self.gpu = Device(Driver(api), index)
         self.carriers: dict[str, str] = {}
         self.made: list[FakeExecutable] = []
 
@@ -108,8 +107,8 @@ class FakeGpu(Backend):
         self.made.append(FakeExecutable(self.api, model, self.function, binds=self.binds))
         return self.made[-1]
 
-    def device_queue(self, options: CompileOptions) -> DeviceQueue:
-        return DeviceQueue(self.device)
+    def device(self, options: CompileOptions) -> Device:
+        return self.gpu
 
 
 def gpu_context(backend: FakeGpu) -> MLContext:
