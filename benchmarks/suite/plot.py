@@ -17,14 +17,25 @@ SHOWN = ("tiny", "mobilenetv2", "resnet50", "resnet50_map", "threads")
 NAMES = {"onnxruntime-rtx": "ONNX Runtime, TensorRT-RTX provider", "onnxruntime-cpu": "ONNX Runtime, CPU"}
 
 
+COLOR_OF = {
+    "pynn, page-locked arrays": "#79c0ff",
+    "map, page-locked arrays": "#79c0ff",
+    "by hand": COLORS[1],
+    "by hand, one CUDA graph": COLORS[2],
+    "by hand, mapped memory": COLORS[3],
+    "onnxruntime-rtx": COLORS[4],
+    "onnxruntime-cpu": COLORS[5],
+}
+
+
 def panel(case: Mapping[str, Any]) -> Panel:
     bars = [Bar("pynn", case["pynn"], COLORS[0])]
     if case["floor"] is not None and case["floor_name"] not in case["peers"]:
         bars.append(Bar(f"floor: {case['floor_name']}", case["floor"], GREY))
-    for i, (name, value) in enumerate(case["peers"].items()):
+    for name, value in case["peers"].items():
         floor = "floor: " if name == case["floor_name"] else ""
-        bars.append(Bar(floor + NAMES.get(name, name), value, COLORS[1 + i % (len(COLORS) - 1)]))
-    return Panel(case["title"], case["unit"].replace("us", "microseconds"), bars, case["floor"])
+        bars.append(Bar(floor + NAMES.get(name, name), value, COLOR_OF.get(name, COLORS[1])))
+    return Panel(case["title"], case["unit"].replace("us", "\u00b5s", 1), bars, case["floor"])
 
 
 def main() -> int:

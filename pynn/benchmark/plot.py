@@ -62,10 +62,10 @@ def draw_panels(panels: Sequence[Panel], path: str | os.PathLike[str]) -> None:
         raise FeatureNotSupportedError(
             f"plots need matplotlib, which cannot be imported: {error}; pip install 'pynn[bench]'"
         ) from None
-    heights = [0.9 + 0.32 * len(panel.bars) for panel in panels]
+    heights = [0.45 + 0.3 * len(panel.bars) for panel in panels]
     style: dict[Any, Any] = {"svg.fonttype": "path", "svg.hashsalt": "pynn", "font.size": 9, "text.color": GREY}
     with mpl.rc_context(style):
-        figure = Figure(figsize=(8, sum(heights)), layout="constrained")
+        figure = Figure(figsize=(8.5, sum(heights)), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)
         for panel, (ax,) in zip(panels, axes, strict=True):
@@ -74,13 +74,18 @@ def draw_panels(panels: Sequence[Panel], path: str | os.PathLike[str]) -> None:
         figure.savefig(os.fspath(path), transparent=True, dpi=150, metadata=metadata)
 
 
+def number(value: float) -> str:
+    """Four digits, and never an exponent for a long time."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
 def _draw(ax: Any, panel: Panel) -> None:
     rows = range(len(panel.bars))
     highest = max([*(max(bar.value, bar.mark or 0) for bar in panel.bars), panel.line or 0], default=1)
     ax.barh(rows, [bar.value for bar in panel.bars], color=[bar.color for bar in panel.bars], height=0.62)
     for row, bar in zip(rows, panel.bars, strict=True):
         end = max(bar.value, bar.mark or 0)
-        ax.text(end + highest * 0.01, row, f"{bar.value:.4g}", va="center", color=GREY)
+        ax.text(end + highest * 0.01, row, number(bar.value), va="center", color=GREY)
         if bar.mark is not None:
             ax.plot([bar.mark, bar.mark], [row - 0.25, row + 0.25], color=GREY, linewidth=1.5)
     if panel.line is not None:
@@ -88,8 +93,8 @@ def _draw(ax: Any, panel: Panel) -> None:
     ax.set_yticks(list(rows), [bar.label for bar in panel.bars])
     ax.invert_yaxis()
     ax.set_xlim(0, highest * 1.12)
-    ax.set_title(panel.title, loc="left", color=GREY, fontsize=9)
-    ax.set_xlabel(panel.unit, color=GREY)
-    ax.tick_params(colors=GREY)
+    ax.set_title(f"{panel.title}, {panel.unit}", loc="left", color=GREY, fontsize=9)
+    ax.set_xticks([])
+    ax.tick_params(colors=GREY, length=0)
     for side in ax.spines.values():
         side.set_visible(False)
