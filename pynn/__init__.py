@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from .converter.convert import to_onnx as to_onnx
     from .converter.model import OnnxModel as OnnxModel
     from .converter.model import TensorSpec as TensorSpec
+    from .converter.precision.choice import Precision as Precision
+    from .converter.precision.report import PrecisionReport as PrecisionReport
     from .converter.precision.table import CalibrationTable as CalibrationTable
     from .errors import BackendUnavailableError as BackendUnavailableError
     from .errors import BuildCancelledError as BuildCancelledError
@@ -66,6 +68,8 @@ if TYPE_CHECKING:
     from .errors import UnknownError as UnknownError
     from .errors import UnsupportedModelError as UnsupportedModelError
     from .errors import ValidationError as ValidationError
+    from .explain import convert_precision as convert_precision
+    from .explain import explain_precision as explain_precision
     from .graph import Graph as Graph
     from .graph import Operand as Operand
     from .ml import ML as ML
@@ -93,6 +97,8 @@ _HOMES = {
     "converter.convert": ("to_onnx",),
     "converter.model": ("OnnxModel", "TensorSpec"),
     "converter.precision.table": ("CalibrationTable",),
+    "converter.precision.choice": ("Precision",),
+    "converter.precision.report": ("PrecisionReport",),
     "errors": (
         "BackendUnavailableError",
         "BuildCancelledError",
@@ -122,6 +128,7 @@ _HOMES = {
         "UnsupportedModelError",
         "ValidationError",
     ),
+    "explain": ("convert_precision", "explain_precision"),
     "graph": ("Graph", "Operand"),
     "ml": ("ML",),
     "quantization.calibrate": ("calibrate",),

@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("builder", "cache", "converter", "native"),
     ("backends",),
     ("aio", "dlpack", "limits", "options", "storage"),
-    ("compilation", "compiled", "context", "dispatch", "ml", "tensor"),
+    ("compilation", "compiled", "context", "dispatch", "explain", "ml", "tensor"),
     ("benchmark", "quantization"),
     ("", "cli", "__main__"),
     ("compat",),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import onnx
 
     from .passes import PassRecord
+    from .precision.report import PrecisionReport
 
 WEIGHTS_LOCATION = "pynn-weights"
 """External-data location of initializers that live in ``OnnxModel.weights``, not in a file."""
@@ -102,7 +103,8 @@ class OnnxModel:
 
     ``proto`` is the serialized ModelProto. Large initializers of converted graphs are not inside: they are external
     data with location ``pynn-weights``, found in ``weights`` by name, so that no back end copies them more than once.
-    ``path`` is where a model file came from (its own external data is beside it). ``rewrites`` is what passes changed.
+    ``path`` is where a model file came from (its own external data is beside it). ``rewrites`` is what passes changed,
+    ``precision`` what the operators compute in where a precision was asked for.
     """
 
     proto: bytes
@@ -111,6 +113,7 @@ class OnnxModel:
     weights: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     path: Path | None = None
     rewrites: tuple[PassRecord, ...] = ()
+    precision: PrecisionReport | None = None
 
     def __repr__(self) -> str:
         size = len(self.proto) + sum(w.nbytes for w in self.weights.values())
