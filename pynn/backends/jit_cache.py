@@ -85,13 +85,6 @@ class KernelCache:
             else:
                 self._saved = mine
 
-    def discard(self, reason: str) -> None:
-        """Take what ``load`` gave out of use: the library refused it."""
-        with self._lock:
-            self._store.quarantine(KERNELS, self.record.key, reason)
-            self._contained = self._saved = None
-            self.record = replace(self.record, hit=False, reason=f"put into quarantine: {reason}")
-
     def _save(self, data: bytes, merge: Merge | None) -> str:
         """``_contained`` stays what this process has in memory: a merged result is merged again the next time."""
         there = self._store.read(KERNELS, self.record.key).payload

@@ -124,16 +124,6 @@ def test_damage_is_put_away_and_saved_over(store: Store) -> None:
     assert len(store.quarantined()) == 1
 
 
-def test_what_the_library_refuses_is_put_away(store: Store) -> None:
-    cache(store).save(b"ab")
-    two = cache(store)
-    two.load()
-    two.discard("of another version")
-    assert not two.record.hit and two.record.reason == "put into quarantine: of another version"
-    two.save(b"c", union)
-    assert cache(store).load() == b"c"
-
-
 def test_a_disk_that_takes_nothing_is_no_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
