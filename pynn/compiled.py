@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +11,25 @@ from typing_extensions import Self
 from .backends.base import Executable
 from .backends.partition_report import PartitionReport, whole
 from .backends.report import BackendReport
+from .converter.model import TensorSpec
 from .dispatch import Bound, Key
 from .errors import InvalidStateError
-from .graph import Graph
+from .graph import Graph, Operand
 from .types import OperandDescriptor
 
 if TYPE_CHECKING:
     from .context import MLContext
+
+
+def _descriptors(operands: Mapping[str, Operand], specs: Sequence[TensorSpec]) -> dict[str, OperandDescriptor]:
+    """By name; a named dimension that was compiled for one size has that number."""
+    shapes = {spec.name: spec.shape for spec in specs}
+    found = {}
+    for name, operand in operands.items():
+        dims = zip(operand.shape, shapes.get(name, operand.shape), strict=True)
+        fixed = (size if isinstance(size, int) else dim for dim, size in dims)
+        found[name] = OperandDescriptor(operand.data_type, tuple(fixed))
+    return found
 
 
 class MLGraph:
@@ -32,8 +44,8 @@ class MLGraph:
         self._executable: Executable | None = executable
         self._bound: dict[Key, Bound] = {}
         self._host_reason: str | None = None
-        self.inputs = MappingProxyType({name: operand.descriptor for name, operand in graph.inputs.items()})
-        self.outputs = MappingProxyType({name: operand.descriptor for name, operand in graph.outputs.items()})
+        self.inputs = MappingProxyType(_descriptors(graph.inputs, executable.inputs))
+        self.outputs = MappingProxyType(_descriptors(graph.outputs, executable.outputs))
         self.backend = executable.backend
         report = executable.report
         assert report is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
@@ -20,6 +21,7 @@ from .dispatch import Bound, Tensors, check_tensors, launch_between, prepare, ru
 from .errors import InvalidStateError, ValidationError
 from .graph import Graph, Operand
 from .limits import op_support_limits
+from .options import Shapes, parse_sizes
 from .storage import Array, HostStorage, Storage, allocate, allocate_on, share
 from .tensor import MLTensor, TensorLike, parse_descriptor
 from .types import DataType, OperandDescriptor
@@ -82,12 +84,13 @@ class MLContext:
         """A builder of one graph for this context. Raises InvalidStateError when the context is lost."""
         return MLGraphBuilder(self)
 
-    def compile(self, graph: Graph) -> MLGraph:
+    def compile(self, graph: Graph, *, shapes: Shapes | None = None) -> MLGraph:
         """Compile a Graph of ``GraphBuilder.finish`` for this context; ``MLGraphBuilder.build`` in two steps.
 
-        Raises InvalidStateError when the context is lost, OperationError when compiling fails.
+        ``shapes`` gives sizes to named dimensions, as in ``pynn.compile``. Raises InvalidStateError when the context is
+        lost, ValidationError for wrong ``shapes``, OperationError when compiling fails.
         """
-        return self._adopt(graph, self._compile(graph))
+        return self._adopt(graph, self._compile(graph, shapes))
 
     def compute(
         self, graph: MLGraph, inputs: Mapping[str, Array], *, out: Mapping[str, Array] | None = None
@@ -177,9 +180,10 @@ class MLContext:
             raise InvalidStateError(f"{where}: the graph is destroyed" + self._lost_suffix())
         return executable
 
-    def _compile(self, graph: Graph) -> Executable:
+    def _compile(self, graph: Graph, shapes: Shapes | None) -> Executable:
         self._check_alive("build")
-        executable = self._selection.compile(graph, self._options)
+        options = self._options if shapes is None else replace(self._options, **parse_sizes(shapes))
+        executable = self._selection.compile(graph, options)
         if self._lost.done:
             executable.close()
             raise InvalidStateError(f"build: the context was lost while compiling{self._lost_suffix()}")
@@ -444,17 +448,18 @@ class MLGraphBuilder(GraphBuilder):
                 )
         return graph
 
-    def build(self, outputs: Mapping[str, Operand]) -> MLGraph:
-        """Compile the graph that computes ``outputs``.
+    def build(self, outputs: Mapping[str, Operand], *, shapes: Shapes | None = None) -> MLGraph:
+        """Compile the graph that computes ``outputs``; ``shapes`` gives sizes to named dimensions, as in
+        ``pynn.compile``.
 
         Raises InvalidStateError when this builder has built or the context is lost, ValidationError (the builder stays
         usable) for empty outputs, an empty name, or an operand that is foreign, an input or a constant, OperationError
         when compiling fails. Spec: https://www.w3.org/TR/webnn/#api-mlgraphbuilder-build.
         """
         graph = self.finish(outputs)
-        return self._context._adopt(graph, self._context._compile(graph))
+        return self._context._adopt(graph, self._context._compile(graph, shapes))
 
-    async def build_async(self, outputs: Mapping[str, Operand]) -> MLGraph:
+    async def build_async(self, outputs: Mapping[str, Operand], *, shapes: Shapes | None = None) -> MLGraph:
         """``build``, compiling in a thread."""
         graph = self.finish(outputs)
-        return self._context._adopt(graph, await in_thread(self._context._compile, graph))
+        return self._context._adopt(graph, await in_thread(self._context._compile, graph, shapes))
