@@ -42,7 +42,6 @@ class DeviceTimer:
     ) -> None:
         self._device = self._resources.enter_context(Device(discover().require(), device))
         self._stream = self._resources.enter_context(Stream(self._device))
-        self._call = self._device.driver.call
         self._in = [self._stage(spec, inputs[spec.name]) for spec in executable.inputs]
         self._out = [self._stage(spec, outputs[spec.name]) for spec in executable.outputs]
         run = executable.bind_device(
@@ -72,11 +71,11 @@ class DeviceTimer:
 
     def _copy_in(self) -> None:
         for host, device, size in self._in:
-            self._call("cuMemcpyHtoDAsync", device, host, size, self._stream.address)
+            self._stream.copy_in(device, host, size)
 
     def _copy_out(self) -> None:
         for host, device, size in self._out:
-            self._call("cuMemcpyDtoHAsync", host, device, size, self._stream.address)
+            self._stream.copy_out(host, device, size)
 
     def sample(self, count: int) -> Mapping[str, Sequence[float]]:
         times: dict[str, list[float]] = {name: [] for name in QUANTITIES}

@@ -1,4 +1,4 @@
-"""A GPU of numbers: the driver's calls are counted, events have times that the test sets."""
+"""A GPU of numbers: what is sent is counted, events have times that the test sets."""
 
 from __future__ import annotations
 
@@ -24,16 +24,7 @@ class Clock:
 
     def send(self, kind: str) -> None:
         self.log.append(kind)
-        self.now += MICROSECONDS["copy" if kind.startswith("cuMemcpy") else "run"]
-
-
-class Driver:
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-
-    def call(self, function: str, *arguments: Any) -> None:
-        assert all(isinstance(argument, int) for argument in arguments)
-        self.clock.send(function)
+        self.now += MICROSECONDS["copy" if kind.startswith("copy") else "run"]
 
 
 class Resource:
@@ -52,10 +43,6 @@ class Resource:
 
 
 class Device(Resource):
-    def __init__(self, clock: Clock) -> None:
-        super().__init__(clock)
-        self.driver = Driver(clock)
-
     @contextmanager
     def current(self) -> Any:
         yield
@@ -89,6 +76,12 @@ class Stream(Resource):
 
     def record(self, event: Event) -> None:
         event.at = self.clock.now
+
+    def copy_in(self, device: int, host: int, size: int) -> None:
+        self.clock.send("copy in")
+
+    def copy_out(self, host: int, device: int, size: int) -> None:
+        self.clock.send("copy out")
 
     def synchronize(self) -> None:
         self.clock.log.append("synchronize")

@@ -60,7 +60,7 @@ def test_inputs_are_there_before_the_first_run(clock: fakes.Clock, monkeypatch: 
 
     monkeypatch.setattr(device, "PinnedMemory", pinned)
     with DeviceTimer(fakes.FakeExecutable(clock), X, Y):
-        assert clock.log[:3] == ["cuMemcpyHtoDAsync", "launch", "synchronize"]
+        assert clock.log[:3] == ["copy in", "launch", "synchronize"]
         np.testing.assert_array_equal(kept[0].bytes.view(np.float32), X["x"])
 
 
