@@ -31,7 +31,7 @@ REVISION = 1
 """Raised when the same model and options give another engine, though pynn's version did not change."""
 RUN_ONLY = frozenset({"device", "cuda_graph", "cache", "cache_dir", "concurrency", "wait", "kernel_specialization"})
 """Options that do not change the engine. All others are part of the key, those added later too."""
-_APART = RUN_ONLY | {"control"}
+_NOT_IN_KEY = RUN_ONLY | {"control"}
 WAIT_SECONDS = 900.0
 """How long to wait for another process that builds the same, before building it here."""
 
@@ -55,9 +55,14 @@ def engine_key(
     options: CompileOptions,
     capabilities: Sequence[int],
     device: Device | None = None,
+    *,
+    topology: bool = False,
 ) -> EngineKey:
     """``device`` is the GPU that the engine is for, where it is for one that is here; ``tf32`` what was settled for the
-    library. Raises OSError for external data that cannot be read, CacheError for an option that has no text."""
+    library. ``topology``: the engine is for any float weights, which are put into it when it is loaded.
+
+    Raises OSError for external data that cannot be read, CacheError for an option that has no text.
+    """
     gpu = None
     if device is not None:
         gpu = {
@@ -66,14 +71,14 @@ def engine_key(
             "driver": device.driver.version // 1000,
         }
     details = {
-        "model": model_digest(model),
+        "model": model_digest(model, topology=topology),
         "inputs": [plain(spec) for spec in model.inputs],
         "outputs": [plain(spec) for spec in model.outputs],
         "library": {"flavor": info.flavor.name, "version": info.version, "parser": info.parser_version},
         "compute_capabilities": list(capabilities),
         "gpu": gpu,
         "tf32": tf32,
-        "options": {f.name: plain(getattr(options, f.name)) for f in fields(options) if f.name not in _APART},
+        "options": {f.name: plain(getattr(options, f.name)) for f in fields(options) if f.name not in _NOT_IN_KEY},
         "pynn": pynn_version(),
         "revision": REVISION,
     }
@@ -84,22 +89,32 @@ def digest_of(details: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(details, sort_keys=True).encode()).hexdigest()
 
 
-def model_digest(model: OnnxModel) -> str:
-    """Over the proto, the weights beside it and the files of external data. Raises OSError."""
-    return content_digest(_contents(model))
+def model_digest(model: OnnxModel, *, topology: bool = False) -> str:
+    """Over the proto, the weights beside it and the files of external data. With ``topology``, of float weights only
+    names, types and shapes count; external data counts whole. Raises OSError."""
+    return content_digest(_contents(model, topology))
 
 
-def _contents(model: OnnxModel) -> Iterator[tuple[str, bytes | memoryview | Path]]:
-    yield "proto", model.proto
+def _contents(model: OnnxModel, topology: bool) -> Iterator[tuple[str, bytes | memoryview | Path]]:
+    if topology:
+        from ..converter.serialize import topology_parts
+
+        yield from topology_parts(model.proto)
+    else:
+        yield "proto", model.proto
     for name in sorted(model.weights):
         array = model.weights[name]
-        memory = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        yield f"weight {name!r} {array.dtype.name} {array.shape}", memory.data
+        memory = b"" if topology and "float" in array.dtype.name else _memory(array)
+        yield f"weight {name!r} {array.dtype.name} {array.shape}", memory
     if model.path is not None and b"location" in model.proto:
         from ..converter.serialize import external_locations
 
         for location in external_locations(model.proto):
             yield f"file {location!r}", model.path.parent / location
+
+
+def _memory(array: np.ndarray[Any, Any]) -> memoryview:
+    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ import onnx
 from onnx import TensorProto
 
 from ..errors import ModelError
+from .import_weights import detach
 from .model import WEIGHTS_LOCATION, OnnxModel, TensorSpec, element_name, onnx_memory
 from .onnx_graph import OnnxGraph
 
@@ -195,3 +196,15 @@ def _tensors(graph: Any) -> Iterator[TensorProto]:
         for attribute in node.attribute:
             yield attribute.t
             yield from attribute.tensors
+
+
+def topology_parts(proto: bytes) -> Iterator[tuple[str, bytes | memoryview]]:
+    """The model without the values of its larger float weights, named, and those of its larger other weights: what is
+    left is the same for two models that differ in float weights only."""
+    stripped, spans = detach(proto, INLINE_BYTES)
+    yield "topology", stripped
+    tensors = onnx.load_model_from_string(stripped).graph.initializer if spans else ()
+    for number, tensor in enumerate(tensors):
+        if number in spans and "float" not in element_type_name(tensor.data_type):
+            start, length = spans[number]
+            yield f"initializer {number}", memoryview(proto)[start : start + length]

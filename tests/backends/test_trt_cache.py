@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
 
 import pynn
 from pynn.backends import trt, trt_cache
 from pynn.backends.base import BuildControl, CompileOptions
 from pynn.backends.engine_file import EngineFile
 from pynn.backends.trt import TensorRTBackend
-from pynn.backends.trt_cache import _APART, ENGINES, EngineCache, EngineKey, digest_of, engine_key, model_digest
+from pynn.backends.trt_cache import _NOT_IN_KEY, ENGINES, EngineCache, EngineKey, digest_of, engine_key, model_digest
 from pynn.backends.trt_executable import TensorRTExecutable
 from pynn.cache.store import Store
 from pynn.converter.model import OnnxModel
@@ -37,7 +38,7 @@ from pynn.errors import (
 )
 from pynn.native import Flavor, LibraryInfo
 
-from ..native.models import tiny, with_weights_outside
+from ..native.models import model_of, tiny, weights_of, with_weights_outside
 from .trt_fakes import Context, FakeDevice, FakeLibrary, Fakes, spec
 
 INFO = FakeLibrary.info
@@ -105,7 +106,7 @@ def test_how_it_runs_is_not_part_of_the_key() -> None:
         "device": 1, "cuda_graph": False, "cache": False, "cache_dir": "x", "concurrency": 3, "wait": "spin",
         "kernel_specialization": "eager", "control": BuildControl(deadline=3.0),
     }  # fmt: skip
-    assert set(other) == _APART
+    assert set(other) == _NOT_IN_KEY
     for name, value in other.items():
         assert key_of(**{name: value}) == key_of(), name
 
@@ -132,6 +133,30 @@ def test_external_data_is_part_of_the_content(tmp_path: Path) -> None:
     (tmp_path / "b" / "m.data").unlink()
     cache = EngineCache.of(CompileOptions(), lambda: EngineKey(model_digest(b), {}))
     assert not cache.record.enabled and "m.data" in cache.record.reason
+
+
+def gathered(rows: list[int], scale: float) -> OnnxModel:
+    """y = (x @ w)[rows]: rows are integers, which decide the engine."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["m"]),
+        helper.make_node("Gather", ["m", "rows"], ["y"]),
+    ]
+    x, y = (TensorProto.FLOAT, [4, 64]), (TensorProto.FLOAT, [len(rows), 32])
+    return model_of(nodes, {"x": x}, {"y": y}, w=weights_of() * scale, rows=np.array(rows, np.int64))
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_a_topology_is_the_same_for_other_float_weights(outside: bool) -> None:
+    rows = [0, 1, 2, 3] * 64
+
+    def digest(model: OnnxModel) -> str:
+        return model_digest(with_weights_outside(model) if outside else model, topology=True)
+
+    one = digest(gathered(rows, 1.0))
+    assert one == digest(gathered(rows, 2.0))
+    assert one != digest(gathered([*rows[:-1], 0], 1.0))
+    assert one != digest(gathered(rows[:-1], 1.0))
+    assert model_digest(gathered(rows, 1.0)) != model_digest(gathered(rows, 2.0))
 
 
 def test_an_option_without_a_text() -> None:
