@@ -14,8 +14,8 @@ from typing_extensions import Unpack
 
 from ..backends.base import Array, Executable
 from ..backends.engine_file import EngineFile
+from ..backends.report import TITLES
 from ..backends.samples import random_inputs
-from ..backends.selection import TITLES
 from ..compilation import compile as compile_model
 from ..compilation import load_engine, load_model
 from ..converter.convert import to_onnx

@@ -65,6 +65,15 @@ def test_the_timer_sees_the_same_results_and_gives_all_back() -> None:
         np.testing.assert_array_equal(executable.run(x)["y"], want["y"])
 
 
+def test_an_engine_is_timed_alone() -> None:
+    with pynn.compile(graph(), backend="tensorrt") as executable:
+        engine = executable.engine_file  # type: ignore[attr-defined]
+    report = pynn.bench(engine, seconds=0.2)
+    assert [entry.name for entry in report.entries] == ["pynn"]
+    assert report.floor is not None
+    assert "give the model itself" in report.skipped["onnxruntime-cpu"]
+
+
 def by_hand() -> Any:
     sys.path.insert(0, str(ROOT / "benchmarks" / "first_light"))
     try:
