@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .backends.base import DeviceRun, Executable
 from .errors import ValidationError
+from .sizes import Size, sizes_in, value_at
 from .storage import DeviceStorage, HostStorage, Storage
 from .tensor import MLTensor
-from .types import OperandDescriptor
+from .types import OperandDescriptor, Shape
 
 if TYPE_CHECKING:
     from .backends.cuda import StreamHandle
@@ -194,15 +195,17 @@ def check_tensors(
         if storage is None:
             raise ValidationError(f"dispatch: {where} is destroyed{lost}")
         storages[where] = storage
-    for side, tensors, wanted in (("inputs", inputs, graph.inputs), ("outputs", outputs, graph.outputs)):
-        _check_side(side, tensors, wanted)
+    sizes: dict[str, int] = {}
+    _check_side("inputs", inputs, graph.inputs, sizes)
+    _check_side("outputs", outputs, graph.outputs, sizes)
     return (
         {name: storages[f"inputs[{name!r}]"] for name in inputs},
         {name: storages[f"outputs[{name!r}]"] for name in outputs},
     )
 
 
-def _check_side(side: str, tensors: Tensors, wanted: Mapping[str, OperandDescriptor]) -> None:
+def _check_side(side: str, tensors: Tensors, wanted: Mapping[str, OperandDescriptor], sizes: dict[str, int]) -> None:
+    """``sizes`` gets those of the graph's named dimensions from the inputs; the outputs' shapes follow from it."""
     listing = ", ".join(f"{name}: {d.data_type}{list(d.shape)}" for name, d in wanted.items()) or "none"
     for name, tensor in tensors.items():
         descriptor = wanted.get(name)
@@ -210,14 +213,24 @@ def _check_side(side: str, tensors: Tensors, wanted: Mapping[str, OperandDescrip
             raise ValidationError(f"dispatch: {side}[{name!r}] is not of this graph; its {side}: {listing}")
         if tensor.constant:
             raise ValidationError(f"dispatch: {side}[{name!r}] is a constant tensor; make it with create_tensor")
-        if tensor.descriptor != descriptor:
+        for size, number in zip(descriptor.shape, tensor.shape, strict=False):
+            if side == "inputs" and isinstance(size, Size) and size.name is not None:
+                sizes.setdefault(size.name, number)
+        shape = value_at(descriptor.shape, sizes) if set(_names(descriptor.shape)) <= set(sizes) else descriptor.shape
+        if (tensor.data_type, tensor.shape) != (descriptor.data_type, shape):
+            found = ", ".join(f"{name} {number}" for name, number in sizes.items())
             raise ValidationError(
                 f"dispatch: {side}[{name!r}] is {tensor.data_type}{list(tensor.shape)}, "
-                f"the graph has {descriptor.data_type}{list(descriptor.shape)}"
+                f"the graph has {descriptor.data_type}{list(descriptor.shape)}{f' with {found}' if found else ''}"
             )
     for name in wanted:
         if name not in tensors:
             raise ValidationError(f"dispatch: {side} lack {name!r}; the graph has {listing}")
+
+
+def _names(shape: Shape) -> Iterator[str]:
+    for size in sizes_in(shape):
+        yield from size.names
 
 
 def stream_handle(where: str, stream: object) -> int:

@@ -190,9 +190,10 @@ def _managed(capsule: object) -> _Managed | _Versioned | None:
 
 
 def _descriptor(where: str, tensor: _Tensor) -> OperandDescriptor:
-    name = f"{_KINDS.get(tensor.code, f'type code {tensor.code} ')}{tensor.bits}" + (
-        f" in vectors of {tensor.lanes}" if tensor.lanes != 1 else ""
-    )
+    kind = _KINDS.get(tensor.code, f"type code {tensor.code}, bits ")
+    name = "bool" if kind == "bool" else f"{kind}{tensor.bits}"
+    if tensor.lanes != 1:
+        name += f" in vectors of {tensor.lanes}"
     try:
         data_type = DataType.parse(name)
         if data_type.bits < 8:
@@ -212,6 +213,8 @@ def _descriptor(where: str, tensor: _Tensor) -> OperandDescriptor:
 
 def is_contiguous(shape: Shape, strides: Shape) -> bool:
     """Whether strides, in elements, are those of C order. Those of dimensions of size 1 do not matter."""
+    if 0 in shape:
+        return True
     expected = 1
     for size, stride in zip(reversed(shape), reversed(strides), strict=True):
         if size != 1 and stride != expected:
