@@ -10,7 +10,10 @@ import pytest
 
 import pynn
 
-HEAVY = ("onnx", "onnxruntime", "cffi", "_cffi_backend", "cuda", "rich", "google.protobuf", "ml_dtypes", "asyncio")
+HEAVY = (
+    "onnx", "onnxruntime", "cffi", "_cffi_backend", "cuda", "rich", "google.protobuf", "ml_dtypes", "asyncio",
+    "filelock", "platformdirs",
+)  # fmt: skip
 SOURCE = str(Path(pynn.__file__).parent.parent)
 
 
