@@ -109,6 +109,7 @@ class Abi {
 
   void destroy(Forwarding* object) const { invoke<void>(object, 1); }
   void destroy(Parser* object) const { call(slot::Parser_destroy, object); }
+  void destroy(ParserRefitter* object) const { call(slot::ParserRefitter_destroy, object); }
 
  private:
   int checked(const char* name, const Row& row) const {

@@ -16,6 +16,13 @@ struct Dims {
 };
 static_assert(sizeof(Dims) == 72 && offsetof(Dims, d) == 8);
 
+struct Weights {
+  int32_t type;
+  const void* values;
+  int64_t count;
+};
+static_assert(sizeof(Weights) == 24 && offsetof(Weights, values) == 8);
+
 struct InterfaceInfo {
   const char* kind;
   int32_t major;
@@ -50,8 +57,10 @@ struct ExecutionContext : Forwarding {};
 struct EngineInspector : Forwarding {};
 struct RuntimeConfig : Forwarding {};
 struct RuntimeCache : Forwarding {};
+struct Refitter : Forwarding {};
 struct Parser : Direct {};
 struct ParserError : Direct {};
+struct ParserRefitter : Direct {};
 
 // A null with a base-class offset added (0x228 from a failed runtime) is a failure too.
 inline bool is_object(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) >= 4096; }

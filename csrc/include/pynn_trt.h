@@ -15,7 +15,7 @@
  *     selects one of four measured ABI generations.
  *  9. Log lines and progress are collected and polled: no callback ever enters the caller's language.
  * 10. Threads: library, logger, progress, runtime, engine and blob may be used from many threads at once; builder, network,
- *     config, profile, parser, context and runner belong to one thread at a time.
+ *     config, profile, parser, context, runner and refitter belong to one thread at a time.
  */
 #ifndef PYNN_TRT_H
 #define PYNN_TRT_H
@@ -428,6 +428,60 @@ PYNN_TRT_API int32_t pynn_trt_engine_serialize(const pynn_trt_engine *engine, py
 PYNN_TRT_API int32_t pynn_trt_engine_merge_runtime_caches(pynn_trt_engine *engine, const void *const *caches,
                                                           const uint64_t *sizes, int32_t count,
                                                           pynn_trt_blob **merged, pynn_trt_error **error);
+
+/* ------------------------------------------------------------------ weights of an engine */
+
+/* All in bytes. An engine built without WEIGHT_STREAMING has streamable 0. */
+typedef struct pynn_trt_weight_streaming_info {
+  uint32_t struct_size;
+  uint32_t reserved;
+  int64_t streamable; /* weights that may be in host memory */
+  int64_t budget;     /* how much of these is in device memory now */
+  int64_t automatic;  /* what the library would choose for this GPU as it is */
+  int64_t scratch;    /* device memory that a context needs on top of it */
+} pynn_trt_weight_streaming_info;
+
+/* Only while there is no context. From `streamable` bytes on nothing is streamed. NOT_SUPPORTED before TensorRT 10.1. */
+PYNN_TRT_API int32_t pynn_trt_engine_set_weight_budget(pynn_trt_engine *engine, int64_t bytes,
+                                                       pynn_trt_error **error);
+PYNN_TRT_API int32_t pynn_trt_engine_describe_weight_streaming(const pynn_trt_engine *engine,
+                                                               pynn_trt_weight_streaming_info *info,
+                                                               pynn_trt_error **error);
+/* Bytes that a context of this profile needs for activations, at most. NOT_SUPPORTED before TensorRT 10.1. */
+PYNN_TRT_API int32_t pynn_trt_engine_device_memory(const pynn_trt_engine *engine, int32_t profile, int64_t *bytes,
+                                                   pynn_trt_error **error);
+
+/* Gives an engine built with REFIT new weights: name them (set) or take them of an ONNX model (set_from_model, or
+ * load_model, load_initializer and set_from_loaded), then refit. Memory given must stay valid until refit returns. A GPU
+ * context must be current on the calling thread; no context of the engine may run meanwhile. */
+typedef struct pynn_trt_refitter pynn_trt_refitter;
+
+typedef struct pynn_trt_weight_info {
+  uint32_t struct_size;
+  int32_t data_type; /* pynn_trt_data_type */
+  int64_t count;
+} pynn_trt_weight_info;
+
+PYNN_TRT_API int32_t pynn_trt_refitter_create(pynn_trt_engine *engine, pynn_trt_refitter **refitter,
+                                              pynn_trt_error **error);
+PYNN_TRT_API void pynn_trt_refitter_destroy(pynn_trt_refitter *refitter);
+/* Names of all refittable weights, or of those still missing before refit. Owned by the refitter until the next list. */
+PYNN_TRT_API int32_t pynn_trt_refitter_list(pynn_trt_refitter *refitter, int32_t missing, const char *const **names,
+                                            int32_t *count, pynn_trt_error **error);
+PYNN_TRT_API int32_t pynn_trt_refitter_describe(const pynn_trt_refitter *refitter, const char *name,
+                                                pynn_trt_weight_info *info, pynn_trt_error **error);
+PYNN_TRT_API int32_t pynn_trt_refitter_set(pynn_trt_refitter *refitter, const char *name, int32_t data_type,
+                                           const void *values, int64_t count, pynn_trt_error **error);
+/* path: where the model came from, for external data; NULL if none. */
+PYNN_TRT_API int32_t pynn_trt_refitter_set_from_model(pynn_trt_refitter *refitter, const void *model, uint64_t size,
+                                                      const char *path, pynn_trt_error **error);
+/* As for the parser: initializers named as external data in the model come by address. NOT_SUPPORTED before 10.13. */
+PYNN_TRT_API int32_t pynn_trt_refitter_load_model(pynn_trt_refitter *refitter, const void *model, uint64_t size,
+                                                  const char *path, pynn_trt_error **error);
+PYNN_TRT_API int32_t pynn_trt_refitter_load_initializer(pynn_trt_refitter *refitter, const char *name,
+                                                        const void *data, uint64_t size, pynn_trt_error **error);
+PYNN_TRT_API int32_t pynn_trt_refitter_set_from_loaded(pynn_trt_refitter *refitter, pynn_trt_error **error);
+PYNN_TRT_API int32_t pynn_trt_refitter_refit(pynn_trt_refitter *refitter, pynn_trt_error **error);
 
 /* ------------------------------------------------------------------ execution context */
 

@@ -75,6 +75,29 @@ void Engine::describe_io(int32_t index, pynn_trt_tensor_info* info) const {
   write_struct(info, value, "info");
 }
 
+void Engine::set_weight_budget(int64_t bytes) {
+  require(bytes >= 0, "the budget is ", bytes, " bytes");
+  LogScope log(logger());
+  if (!abi().call(abi::slot::Engine_setWeightStreamingBudgetV2, native(), bytes))
+    throw log.failure(PYNN_TRT_INVALID_ARGUMENT, join("cannot give the engine's weights ", bytes, " bytes"));
+}
+
+void Engine::describe_weight_streaming(pynn_trt_weight_streaming_info* info) const {
+  pynn_trt_weight_streaming_info value{};
+  LogScope log(logger());
+  value.streamable = abi().call(abi::slot::Engine_getStreamableWeightsSize, native());
+  value.budget = abi().call(abi::slot::Engine_getWeightStreamingBudgetV2, native());
+  value.automatic = abi().call(abi::slot::Engine_getWeightStreamingAutomaticBudget, native());
+  value.scratch = abi().call(abi::slot::Engine_getWeightStreamingScratchMemorySize, native());
+  write_struct(info, value, "info");
+}
+
+int64_t Engine::device_memory(int32_t profile) const {
+  require_index(profile, abi().call(abi::slot::Engine_getNbOptimizationProfiles, native()), "profile");
+  LogScope log(logger());
+  return abi().call(abi::slot::Engine_getDeviceMemorySizeForProfileV2, native(), profile);
+}
+
 abi::Dims Engine::profile_shape(const char* input, int32_t profile, int32_t selector) const {
   require_io(input);
   require(is_input(input), "'", input, "' is an output, profiles have shapes of inputs");
@@ -150,6 +173,24 @@ int32_t pynn_trt_engine_profile_shape(const pynn_trt_engine* engine, const char*
     const Engine& object = self(engine, "engine");
     out(dims, "dims");
     copy_dims(object.profile_shape(input, profile, selector), dims, &out(rank, "rank"));
+  });
+}
+
+int32_t pynn_trt_engine_set_weight_budget(pynn_trt_engine* engine, int64_t bytes, pynn_trt_error** error) {
+  return guard(error, [&] { self(engine, "engine").set_weight_budget(bytes); });
+}
+
+int32_t pynn_trt_engine_describe_weight_streaming(const pynn_trt_engine* engine,
+                                                  pynn_trt_weight_streaming_info* info,
+                                                  pynn_trt_error** error) {
+  return guard(error, [&] { self(engine, "engine").describe_weight_streaming(info); });
+}
+
+int32_t pynn_trt_engine_device_memory(const pynn_trt_engine* engine, int32_t profile, int64_t* bytes,
+                                      pynn_trt_error** error) {
+  return guard(error, [&] {
+    const Engine& object = self(engine, "engine");
+    out(bytes, "bytes") = object.device_memory(profile);
   });
 }
 

@@ -6,6 +6,7 @@
 
 struct pynn_trt_engine_info;
 struct pynn_trt_tensor_info;
+struct pynn_trt_weight_streaming_info;
 
 namespace pynn {
 
@@ -26,6 +27,10 @@ class Engine {
   int32_t bits_per_component(const char* tensor) const;
   void describe(pynn_trt_engine_info* info) const;
   void describe_io(int32_t index, pynn_trt_tensor_info* info) const;
+  void set_weight_budget(int64_t bytes);
+  void describe_weight_streaming(pynn_trt_weight_streaming_info* info) const;
+  // Bytes that a context of this profile needs for activations.
+  int64_t device_memory(int32_t profile) const;
   abi::Dims profile_shape(const char* input, int32_t profile, int32_t selector) const;
   std::string inspect(const abi::ExecutionContext* context, int32_t format) const;
   std::shared_ptr<Blob> serialize() const;

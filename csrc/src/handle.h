@@ -28,6 +28,7 @@ PYNN_HANDLE(runtime, Runtime);
 PYNN_HANDLE(engine, Engine);
 PYNN_HANDLE(context, Context);
 PYNN_HANDLE(runner, Runner);
+PYNN_HANDLE(refitter, Refitter);
 #undef PYNN_HANDLE
 
 namespace pynn {

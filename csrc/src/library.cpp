@@ -31,6 +31,7 @@ void Library::load_core(const char* path) {
   auto* version = reinterpret_cast<Version*>(need("getInferLibVersion"));
   create_builder_ = reinterpret_cast<Factory*>(need("createInferBuilder_INTERNAL"));
   create_runtime_ = reinterpret_cast<Factory*>(need("createInferRuntime_INTERNAL"));
+  create_refitter_ = core_.find<ParserFactory>("createInferRefitter_INTERNAL");
   path_ = SharedObject::path_of(reinterpret_cast<void*>(version));
 
   // Up to TensorRT 9 major*1000 + minor*100 + patch, then major*10000. TensorRT for RTX began at 1 with the
@@ -50,6 +51,7 @@ void Library::load_parser(const char* path) {
   if (!parser_) return;
   auto* version = parser_.find<Version>("getNvOnnxParserVersion");
   create_parser_ = parser_.find<ParserFactory>("createNvOnnxParser_INTERNAL");
+  create_parser_refitter_ = parser_.find<ParserFactory>("createNvOnnxParserRefitter_INTERNAL");
   if (version == nullptr || create_parser_ == nullptr) {
     create_parser_ = nullptr;
     parser_error_ = join("'", path, "' is no TensorRT ONNX parser: it lacks ",
@@ -60,10 +62,26 @@ void Library::load_parser(const char* path) {
 }
 
 void* Library::create_parser(void* network, void* logger) const {
+  return create_with_parser(create_parser_, "the ONNX parser", network, logger);
+}
+
+void* Library::create_parser_refitter(void* refitter, void* logger) const {
+  return create_with_parser(create_parser_refitter_, "the ONNX parser's refitter", refitter, logger);
+}
+
+void* Library::create_with_parser(ParserFactory* factory, const char* what, void* object,
+                                  void* logger) const {
   if (create_parser_ == nullptr)
     throw Failure(PYNN_TRT_PARSER_UNAVAILABLE, join(abi_->name(), " was opened without an ONNX parser",
                                                     parser_error_.empty() ? "" : ": ", parser_error_));
-  return create_parser_(network, logger, parser_version_);
+  if (factory == nullptr) throw Failure(PYNN_TRT_NOT_SUPPORTED, join(abi_->name(), " lacks ", what));
+  return factory(object, logger, parser_version_);
+}
+
+void* Library::create_refitter(void* engine, void* logger) const {
+  if (create_refitter_ == nullptr)
+    throw Failure(PYNN_TRT_NOT_SUPPORTED, join(abi_->name(), " cannot refit engines"));
+  return create_refitter_(engine, logger, version_);
 }
 
 void Library::describe(pynn_trt_library_info* info) const {

@@ -126,33 +126,36 @@ bool Parser::supports_operator(const char* op_type) const {
 
 int32_t Parser::error_count() const { return abi().call(abi::slot::Parser_getNbErrors, native()); }
 
-void Parser::describe_error(int32_t index, pynn_trt_parser_error_info* info) const {
-  require_index(index, error_count(), "index");
-  const abi::ParserError* error = abi().call(abi::slot::Parser_getError, native(), index);
+void read_error(const abi::Abi& abi, const abi::ParserError* error, pynn_trt_parser_error_info* info) {
   pynn_trt_parser_error_info value{};
   value.node = -1;
   value.description = value.file = value.function = value.node_name = value.node_operator = "";
   if (abi::is_object(error)) {
-    value.code = abi().call(abi::slot::ParserError_code, error);
-    value.line = abi().call(abi::slot::ParserError_line, error);
-    value.node = std::max(abi().call(abi::slot::ParserError_node, error), -1);
-    value.description = text_or_empty(abi().call(abi::slot::ParserError_desc, error));
-    value.file = text_or_empty(abi().call(abi::slot::ParserError_file, error));
-    value.function = text_or_empty(abi().call(abi::slot::ParserError_func, error));
-    value.node_name = text_or_empty(abi().call(abi::slot::ParserError_nodeName, error));
-    value.node_operator = text_or_empty(abi().call(abi::slot::ParserError_nodeOperator, error));
+    value.code = abi.call(abi::slot::ParserError_code, error);
+    value.line = abi.call(abi::slot::ParserError_line, error);
+    value.node = std::max(abi.call(abi::slot::ParserError_node, error), -1);
+    value.description = text_or_empty(abi.call(abi::slot::ParserError_desc, error));
+    value.file = text_or_empty(abi.call(abi::slot::ParserError_file, error));
+    value.function = text_or_empty(abi.call(abi::slot::ParserError_func, error));
+    value.node_name = text_or_empty(abi.call(abi::slot::ParserError_nodeName, error));
+    value.node_operator = text_or_empty(abi.call(abi::slot::ParserError_nodeOperator, error));
   }
   write_struct(info, value, "info");
 }
 
-Failure Parser::failure(const LogScope& log, const std::string& what) const {
-  int32_t count = error_count();
-  if (count == 0) return log.failure(PYNN_TRT_PARSE_FAILED, what);
+void Parser::describe_error(int32_t index, pynn_trt_parser_error_info* info) const {
+  require_index(index, error_count(), "index");
+  read_error(abi(), abi().call(abi::slot::Parser_getError, native(), index), info);
+}
+
+Failure parser_failure(const abi::Abi& abi, const LogScope& log, int32_t status, const std::string& what,
+                       int32_t count, const abi::ParserError* error) {
+  Failure failure = log.failure(status, what);
+  if (count == 0) return failure;
   pynn_trt_parser_error_info first{};
   first.struct_size = sizeof(first);
-  describe_error(0, &first);
+  read_error(abi, error, &first);
 
-  Failure failure = log.failure(PYNN_TRT_PARSE_FAILED, what);
   pynn_trt_error& detail = failure.detail;
   detail.message = what + ": ";
   detail.node_name = first.node_name;
@@ -167,6 +170,12 @@ Failure Parser::failure(const LogScope& log, const std::string& what) const {
   if (count > 1)
     detail.message += join(" (and ", count - 1, count == 2 ? " further error)" : " further errors)");
   return failure;
+}
+
+Failure Parser::failure(const LogScope& log, const std::string& what) const {
+  int32_t count = error_count();
+  const abi::ParserError* first = count > 0 ? abi().call(abi::slot::Parser_getError, native(), 0) : nullptr;
+  return parser_failure(abi(), log, PYNN_TRT_PARSE_FAILED, what, count, first);
 }
 
 }  // namespace pynn

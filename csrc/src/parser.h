@@ -7,6 +7,12 @@ struct pynn_trt_parser_error_info;
 
 namespace pynn {
 
+// The error of the parser, or of its refitter, as the caller gets it.
+void read_error(const abi::Abi& abi, const abi::ParserError* error, pynn_trt_parser_error_info* info);
+// The failure of a call after which there are `count` such errors.
+Failure parser_failure(const abi::Abi& abi, const LogScope& log, int32_t status, const std::string& what,
+                       int32_t count, const abi::ParserError* first);
+
 class Parser {
  public:
   explicit Parser(std::shared_ptr<Network> network);

@@ -12,6 +12,7 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "../abi/abi.h"
@@ -91,7 +92,6 @@ void* address(Function* function) {
 }
 
 Public* make(const char* kind, void* owner, void* logger);
-bool yes(Object*) { return true; }
 Public* self(Object* object) { return fault("wrong_engine") ? nullptr : &object->face; }
 const char* name_of(int32_t index) { return index == 0 ? "x" : "y"; }
 Dims matrix() { return {2, {2, 3}}; }
@@ -177,6 +177,58 @@ Dims context_shape(Object* context, const char* name) {
   return context->shapes.count("x") ? matrix() : Dims{2, {-1, 3}};
 }
 
+// One weight, "w": two floats. Its value ends up in the refitter's numbers, so that a test can see it.
+int32_t list_weights(Object* refitter, int32_t size, const char** names) {
+  if (fault("bad_names")) return size == 0 ? -3 : 5;
+  if (size > 0) names[0] = fault("null_name") ? nullptr : "w";
+  return refitter->numbers[1] == 0 || fault("always_missing") ? 1 : 0;
+}
+
+bool set_weights(Object* refitter, const char* name, pynn::abi::Weights weights) {
+  bool fits = std::strcmp(name, "w") == 0 && weights.type == 0 && weights.count == 2;
+  if (!fits) return log(refitter->logger, 1, "no such weights"), false;
+  refitter->numbers[1] = static_cast<int64_t>(static_cast<const float*>(weights.values)[1]);
+  return true;
+}
+
+bool parser_set(Object* parser, const void* model, uint64_t size, const char*) {
+  if (fault("refit_bogus_error")) parser->errors = 1, parser->owner = bogus();
+  parser->text.assign(static_cast<const char*>(model), size);
+  return parser->text == "onnx";
+}
+
+void refit_handlers(std::map<std::string, void*>* all) {
+#define ON(name, ...) (*all)[name] = address(+(__VA_ARGS__))
+  ON("Refitter::getPImpl", self);
+  ON("Refitter::getLogger", [](Object* o) { return fault("wrong_refitter") ? nullptr : o->logger; });
+  ON("Refitter::getAllWeights", [](Object* o, int32_t size, const char** names) {
+    int64_t set = std::exchange(o->numbers[1], 0);
+    int32_t count = list_weights(o, size, names);
+    o->numbers[1] = set;
+    return count;
+  });
+  ON("Refitter::getMissingWeights", list_weights);
+  ON("Refitter::getWeightsPrototype", [](Object*, const char* name) {
+    return pynn::abi::Weights{0, nullptr, std::strcmp(name, "w") == 0 ? 2 : -1};
+  });
+  ON("Refitter::setNamedWeights", set_weights);
+  ON("Refitter::refitCudaEngine", [](Object* o) {
+    if (o->numbers[1] != 4) return log(o->logger, 1, "Cannot refit engine due to missing weights"), false;
+    return true;
+  });
+  ON("ParserRefitter::destroy", destroy);
+  ON("ParserRefitter::clearErrors", [](Object* o) { o->errors = 0; });
+  ON("ParserRefitter::getNbErrors", [](Object* o) { return o->errors; });
+  ON("ParserRefitter::getError", [](Object* o, int32_t) { return o->owner; });
+  ON("ParserRefitter::refitFromBytes", parser_set);
+  ON("ParserRefitter::loadModelProto", parser_set);
+  ON("ParserRefitter::loadInitializer", [](Object*, const char* name, const void*, uint64_t size) {
+    return std::strcmp(name, "w") == 0 && size == 8;
+  });
+  ON("ParserRefitter::refitModelProto", [](Object*) { return !fault("refit_loaded"); });
+#undef ON
+}
+
 std::map<std::string, void*> handlers() {
   std::map<std::string, void*> all;
 #define ON(name, ...) all[name] = address(+(__VA_ARGS__))
@@ -227,7 +279,18 @@ std::map<std::string, void*> handlers() {
      [](Object*, const char*, int32_t, int32_t which) { return Dims{1, {which}}; });
   for (const char* count : {"getNbOptimizationProfiles", "getNbLayers", "getNbAuxStreams"})
     ON(std::string("Engine::") + count, [](Object*) { return 3; });
-  ON("Engine::isRefittable", yes);
+  ON("Engine::isRefittable", [](Object*) { return !fault("not_refittable"); });
+  ON("Engine::setWeightStreamingBudgetV2", [](Object* o, int64_t bytes) {
+    if (bytes > 79) return log(o->logger, 1, "there is a context"), false;
+    o->numbers[0] = bytes;
+    return true;
+  });
+  ON("Engine::getWeightStreamingBudgetV2", [](Object* o) { return o->numbers[0]; });
+  ON("Engine::getWeightStreamingAutomaticBudget", [](Object*) { return int64_t{60}; });
+  ON("Engine::getWeightStreamingScratchMemorySize", [](Object*) { return int64_t{8}; });
+  ON("Engine::getDeviceMemorySizeForProfileV2",
+     [](Object*, int32_t profile) { return int64_t{100} + profile; });
+  refit_handlers(&all);
   ON("Engine::getName", [](Object*) { return static_cast<const char*>(nullptr); });
   ON("Engine::getDeviceMemorySize", [](Object*) { return uint64_t{77}; });
   ON("Engine::getDeviceMemorySizeV2", [](Object*) { return int64_t{78}; });
@@ -320,5 +383,11 @@ EXPORT void* createInferRuntime_INTERNAL(void* logger, int32_t) {
 EXPORT void* createNvOnnxParser_INTERNAL(void*, void* logger, int) {
   // Its methods are in its own vtable.
   return fault("null_parser") ? nullptr : make("Parser", nullptr, logger)->impl;
+}
+EXPORT void* createInferRefitter_INTERNAL(void*, void* logger, int32_t) {
+  return fault("null_refitter") ? bogus() : make("Refitter", nullptr, logger);
+}
+EXPORT void* createNvOnnxParserRefitter_INTERNAL(void*, void* logger, int) {
+  return fault("null_parser") ? nullptr : make("ParserRefitter", nullptr, logger)->impl;
 }
 EXPORT int getNvOnnxParserVersion() { return 300; }

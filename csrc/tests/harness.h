@@ -88,7 +88,8 @@ class Handle {
   NOUN(runtime, Runtime)   \
   NOUN(engine, Engine)     \
   NOUN(context, Context)   \
-  NOUN(runner, Runner)
+  NOUN(runner, Runner)     \
+  NOUN(refitter, Refitter)
 #define NOUN(noun, Class) using Class = Handle<pynn_trt_##noun, pynn_trt_##noun##_destroy>;
 PYNN_NOUNS(NOUN)
 #undef NOUN

@@ -62,8 +62,10 @@ using ExecutionContext = VExecutionContext;
 using EngineInspector = VEngineInspector;
 using RuntimeConfig = VRuntimeConfig;
 using RuntimeCache = VRuntimeCache;
+using Refitter = VRefitter;
 using Parser = nvonnxparser::IParser;
 using ParserError = nvonnxparser::IParserError;
+using ParserRefitter = nvonnxparser::IParserRefitter;
 
 using NetworkFlag = nvinfer1::NetworkDefinitionCreationFlag;
 using BuilderFlag = nvinfer1::BuilderFlag;
@@ -107,8 +109,8 @@ template <int slot>
 void tell(void*) {
   deleted_slot = slot;
 }
-template <>
-[[maybe_unused]] int find_Parser_destroy<their::Parser>(long) {
+template <class T>
+int find_deleting() {
   static void* table[] = {
       reinterpret_cast<void*>(tell<0>), reinterpret_cast<void*>(tell<1>),  reinterpret_cast<void*>(tell<2>),
       reinterpret_cast<void*>(tell<3>), reinterpret_cast<void*>(tell<4>),  reinterpret_cast<void*>(tell<5>),
@@ -116,8 +118,16 @@ template <>
       reinterpret_cast<void*>(tell<9>), reinterpret_cast<void*>(tell<10>), reinterpret_cast<void*>(tell<11>),
   };
   void** object[] = {table};
-  delete reinterpret_cast<their::Parser*>(object);
+  delete reinterpret_cast<T*>(object);
   return deleted_slot;
+}
+template <>
+[[maybe_unused]] int find_Parser_destroy<their::Parser>(long) {
+  return find_deleting<their::Parser>();
+}
+template <>
+[[maybe_unused]] int find_ParserRefitter_destroy<their::ParserRefitter>(long) {
+  return find_deleting<their::ParserRefitter>();
 }
 
 }  // namespace
@@ -150,6 +160,9 @@ int main() {
   compare("sizeof(Dims)", sizeof(Dims), sizeof(nvinfer1::Dims));
   compare("Dims::nbDims", offsetof(Dims, rank), offsetof(nvinfer1::Dims, nbDims));
   compare("Dims::d", offsetof(Dims, d), offsetof(nvinfer1::Dims, d));
+  compare("sizeof(Weights)", sizeof(Weights), sizeof(nvinfer1::Weights));
+  compare("Weights::values", offsetof(Weights, values), offsetof(nvinfer1::Weights, values));
+  compare("Weights::count", offsetof(Weights, count), offsetof(nvinfer1::Weights, count));
   compare("sizeof(InterfaceInfo)", sizeof(InterfaceInfo), sizeof(nvinfer1::InterfaceInfo));
   compare("sizeof(IBuilder)", sizeof(Builder), sizeof(nvinfer1::IBuilder));
   compare("sizeof(ILayer)", sizeof(Layer), sizeof(nvinfer1::ILayer));
