@@ -174,17 +174,24 @@ class Executable(ABC):
         """
         if self._closed:
             raise InvalidStateError("this executable is closed")
-        arrays = self.check_inputs(inputs)
+        try:
+            arrays = self.check_inputs(inputs)
+        except InputError as error:
+            raise self._explained(error, inputs) from None
         if out is not None:
             self.check_out(out)
         return self._run(arrays, out)
 
+    def _explained(self, error: InputError, inputs: Mapping[str, Array]) -> InputError:
+        """The error, with what a back end can add to it."""
+        return error
+
     def run_async(
         self, inputs: Mapping[str, Array], *, out: Mapping[str, Array] | None = None
     ) -> Future[dict[str, Array]]:
-        """``run`` in a thread of the executable's: a ``concurrent.futures.Future`` (``asyncio.wrap_future`` awaits it).
+        """``run`` in a thread of the executable's: a ``concurrent.futures.Future``; ``asyncio.wrap_future`` awaits it.
 
-        The arrays must stay as they are until it is done. Wrong arrays raise here, as in ``run``; the rest in the future.
+        The arrays must stay as they are until it is done. Wrong arrays raise here, as in ``run``; the rest there.
         """
         if self._closed:
             raise InvalidStateError("this executable is closed")

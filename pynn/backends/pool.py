@@ -15,17 +15,17 @@ class Pool(Generic[T]):
     """``take`` one, ``give`` it back. The one given back last is taken first; a new one is made when all are taken.
 
     When there is no GPU memory for another one, those that exist must do: ``limit`` goes down to their number, and
-    ``note`` says so.
+    ``note`` says so. Who counts tenths of a microsecond does what ``take`` and ``give`` do on ``free`` and ``waiting``.
     """
 
     def __init__(self, make: Callable[[], T], limit: int) -> None:
         self.limit = limit
         self.note = ""
         self._make = make
-        self._free: list[T] = []
+        self.free: list[T] = []
         self._all: list[T] = []
         self._count = 0
-        self._waiting = 0
+        self.waiting = 0
         self._closed = False
         self._changed = threading.Condition()
 
@@ -36,27 +36,31 @@ class Pool(Generic[T]):
     def take(self) -> T:
         """Waits while all are taken. Raises InvalidStateError after ``close``, and what making one raises."""
         try:
-            return self._free.pop()
+            return self.free.pop()
         except IndexError:
-            return self._wait()
+            return self.wait()
 
     def give(self, item: T) -> None:
-        self._free.append(item)
-        if self._waiting:
-            with self._changed:
-                self._changed.notify()
+        self.free.append(item)
+        if self.waiting:
+            self.wake()
 
-    def _wait(self) -> T:
+    def wake(self) -> None:
+        with self._changed:
+            self._changed.notify()
+
+    def wait(self) -> T:
+        """``take`` when ``free`` was found empty."""
         while True:
             with self._changed:
-                self._waiting += 1
+                self.waiting += 1
                 try:
                     while True:
                         if self._closed:
                             raise InvalidStateError("this executable is closed")
                         # A thread that gave one back before it saw this one waiting did so before this look.
-                        if self._free:
-                            return self._free.pop()
+                        if self.free:
+                            return self.free.pop()
                         if self._count < self.limit:
                             self._count += 1
                             break
@@ -64,7 +68,7 @@ class Pool(Generic[T]):
                 except IndexError:
                     continue
                 finally:
-                    self._waiting -= 1
+                    self.waiting -= 1
             made = self._grow()
             if made is not None:
                 return made
@@ -91,12 +95,12 @@ class Pool(Generic[T]):
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-            self._waiting += 1
+            self.waiting += 1
             try:
-                while len(self._free) < self._count:
+                while len(self.free) < self._count:
                     self._changed.wait()
             finally:
-                self._waiting -= 1
-            everything, self._count = tuple(self._free), 0
-            self._free.clear()
+                self.waiting -= 1
+            everything, self._count = tuple(self.free), 0
+            self.free.clear()
         return everything

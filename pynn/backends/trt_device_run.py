@@ -9,7 +9,7 @@ from ..converter.model import TensorSpec, numpy_dtype
 from ..errors import InputError, InvalidStateError
 from ..native import Binding, Engine, Runner
 from .base import DeviceRun
-from .cuda import Device, StreamHandle
+from .cuda import Device
 from .trt_memory import byte_size
 from .trt_session import KernelStock, ReadyContext, SessionOptions, Shapes
 
@@ -57,7 +57,7 @@ class TensorRTDeviceRun(DeviceRun):
     def __init__(self, contexts: DeviceContexts, stream: int, inputs: Tensors, outputs: Tensors) -> None:
         """The caller made the device's context current. Raises InputError for names and shapes that differ."""
         device, options = contexts.device, contexts.options
-        self._contexts, self._device, self._stream = contexts, device, stream
+        self._contexts, self._device = contexts, device
         _check("inputs", options.inputs, inputs)
         _check("outputs", options.outputs, outputs)
         shapes = tuple(inputs[spec.name][1] for spec in options.inputs)
@@ -97,7 +97,7 @@ class TensorRTDeviceRun(DeviceRun):
         self.launch = _closed
         if self._device.usable:
             with self._device.current():
-                StreamHandle(self._device, self._stream).synchronize()
+                self._device.synchronize()  # not the stream, which may be gone
                 self._runner.close()
                 self._contexts.give(self._ready)
 

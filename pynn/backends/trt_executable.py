@@ -91,12 +91,18 @@ class TensorRTExecutable(Executable):
     def _run(self, arrays: dict[str, Array], out: Mapping[str, Array] | None) -> dict[str, Array]:
         if self._epoch != fork_guard.epoch:
             raise forked("executable")
-        lane = self._lanes.take()
+        pool = self._lanes
+        try:
+            lane = pool.free.pop()
+        except IndexError:
+            lane = pool.wait()
         try:
             session = lane.only or lane.session(tuple([array.shape for array in arrays.values()]))
             return session.run(arrays, out)
         finally:
-            self._lanes.give(lane)
+            pool.free.append(lane)
+            if pool.waiting:
+                pool.wake()
 
     def bind_device(self, stream: int, inputs: Tensors, outputs: Tensors) -> TensorRTDeviceRun:
         if self._epoch != fork_guard.epoch:
@@ -119,14 +125,11 @@ class TensorRTExecutable(Executable):
         wanted = self.shapes_of(specs, shapes)
         return {spec.name: pinned_empty(self._device, wanted[spec.name], spec.numpy) for spec in specs}
 
-    def check_inputs(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        try:
-            return super().check_inputs(inputs)
-        except InputError as error:
-            sizes = [note for note in self.notes if not note.startswith(TF32_NOTE)]
-            if sizes and isinstance(inputs, Mapping) and error.tensor in inputs:
-                raise InputError(f"{error}. Note: {'; '.join(sizes)}", tensor=error.tensor) from None
-            raise
+    def _explained(self, error: InputError, inputs: Mapping[str, Array]) -> InputError:
+        sizes = [note for note in self.notes if not note.startswith(TF32_NOTE)]
+        if sizes and isinstance(inputs, Mapping) and error.tensor in inputs:
+            return InputError(f"{error}. Note: {'; '.join(sizes)}", tensor=error.tensor)
+        return error
 
     @property
     def memory(self) -> MemoryUse:

@@ -234,23 +234,34 @@ class Runner(Handle):
         self._inputs = ffi.new("void *[]", max(len(bindings) - outputs, 1))
         self._outputs = ffi.new("void *[]", max(outputs, 1))
         self._views: dict[tuple[bool, int], object] = {}
-        self.run = self._prepared(native.lib.pynn_trt_runner_run, self._inputs, self._outputs)
-        self.launch = self._prepared(native.lib.pynn_trt_runner_launch)
+        self.run, self.launch = self._calls()
 
-    def _prepared(self, function: Callable[..., int], *arguments: Any) -> Callable[[], None]:
-        """Everything a call needs, in local variables: this is counted in tenths of a microsecond."""
+    def _calls(self) -> tuple[Callable[[], None], Callable[[], None]]:
+        """Everything the calls need, in local variables: this is counted in tenths of a microsecond."""
         native, pointer, guard, epoch = self._shim, self._raw, fork_guard, self._epoch
+        inputs, outputs = self._inputs, self._outputs
         error, null = native.ffi.new("pynn_trt_error **"), native.null
+        run_function, launch_function = native.lib.pynn_trt_runner_run, native.lib.pynn_trt_runner_launch
+
+        def fail(status: int) -> None:
+            problem, error[0] = error[0], null
+            raise exception(native, status, problem)
 
         def run() -> None:
             if guard.epoch != epoch:
                 raise forked("Runner")
-            status = function(pointer, *arguments, error)
+            status = run_function(pointer, inputs, outputs, error)
             if status:
-                problem, error[0] = error[0], null
-                raise exception(native, status, problem)
+                fail(status)
 
-        return run
+        def launch() -> None:
+            if guard.epoch != epoch:
+                raise forked("Runner")
+            status = launch_function(pointer, error)
+            if status:
+                fail(status)
+
+        return run, launch
 
     def set_input(self, index: int, array: np.ndarray[Any, Any] | None) -> None:
         """Read the index-th input from a C-contiguous array, which is borrowed until the next ``set_input``."""

@@ -89,7 +89,7 @@ def test_a_lane_that_finds_no_memory_is_done_without(fakes: Fakes, monkeypatch: 
 
     with executable(fakes, wait) as one:
         first = one.run_async(x(1))
-        while one._lanes._free:
+        while one._lanes.free:
             time.sleep(0.001)
         monkeypatch.setattr(Context, "infer_shapes", _out_of_memory)
         second = one.run_async(x(2))

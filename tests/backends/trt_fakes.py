@@ -63,6 +63,8 @@ class FakeDevice:
     context_address = 1
     usable = True
 
+    def synchronize(self) -> None: ...
+
     @contextmanager
     def current(self) -> Iterator[None]:
         yield
