@@ -263,7 +263,8 @@ def test_garbage_collection_frees_all(fakes: Fakes) -> None:
 
 
 def test_stats(fakes: Fakes) -> None:
-    with fakes.executable([spec("x", "float32", 2)], [spec("y", "float32", 2)], same, options=CompileOptions(cuda_graph=False)) as executable:
+    x, y = spec("x", "float32", 2), spec("y", "float32", 2)
+    with fakes.executable([x], [y], same, options=CompileOptions(cuda_graph=False)) as executable:
         executable.run({"x": np.zeros(2, "f4")})
         stats = executable.stats
     assert stats["backend"] == "tensorrt" and stats["library"] == "TensorRT for RTX 1.6.1.120"
