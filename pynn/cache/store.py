@@ -26,7 +26,6 @@ from .locks import lock
 
 SUFFIX = ".entry"
 _REASON = ".reason"
-_LEFTOVER_SECONDS = 24 * 3600
 _FOLDERS = ("locks", "tmp", "quarantine")
 _log = logging.getLogger(__name__)
 
@@ -258,6 +257,7 @@ class Store:
             if not keys or path.name.removesuffix(SUFFIX) in keys:
                 removed += self._remove(path)
         if not keys:
+            self._sweep_tmp()
             removed += sum(self._discard_quarantined(one) for one in self.quarantined())
         return removed
 
@@ -281,11 +281,11 @@ class Store:
         return one.size
 
     def _sweep_tmp(self) -> None:
-        """Remove what processes that died left, for keys that nobody asks for any more."""
+        """Remove what processes that died left: nobody has these locks."""
         for path in self._files("tmp", "*"):
-            with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > _LEFTOVER_SECONDS:
-                    path.unlink()
+            name = path.name.rpartition(".")[0]
+            with contextlib.suppress(OSError, CacheError), lock(self._home / "locks" / f"{name}.lock"):
+                path.unlink()
 
 
 def _identity(stat: os.stat_result) -> Identity:

@@ -172,14 +172,16 @@ def test_the_quarantine_is_evicted_before_anything_of_use(tmp_path: Path) -> Non
 
 def test_leftovers_of_dead_processes_go(store: Store) -> None:
     keep(store, "k")
-    old, new = (store.root / "v1" / "tmp" / name for name in ("engines-x.1", "engines-y.1"))
-    for path in (old, new):
+    dead, writing, same = (store.root / "v1" / "tmp" / f"engines-{name}.1" for name in ("x", "y", "k"))
+    for path in (dead, writing, same):
         path.write_bytes(b"half")
-    long_ago = time.time() - 2 * 24 * 3600
-    os.utime(old, (long_ago, long_ago))
-    (store.root / "v1" / "tmp" / "engines-k.1").write_bytes(b"half")
-    keep(store, "k")
-    assert list(old.parent.iterdir()) == [new]
+    with store.locked("engines", "y"):
+        keep(store, "k")
+        assert list(dead.parent.iterdir()) == [writing]
+        store.clear()
+        assert writing.exists()
+    store.clear()
+    assert store.size() == 0
 
 
 # -- locks

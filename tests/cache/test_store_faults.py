@@ -199,7 +199,7 @@ def write_for_ever(n):
         with store.locked("engines", "k", 5):
             store.write("engines", "k", [payload(n)], {{"n": n}})
 
-hits = 0
+hits = torn = 0
 for round in range({kills}):
     pid = os.fork()
     if pid == 0:
@@ -207,6 +207,7 @@ for round in range({kills}):
     time.sleep(0.001 + (round * 7 % 40) / 4000)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
+    torn += any((store.root / "v1" / "tmp").iterdir())
     found = store.read("engines", "k")
     if found.payload is not None:
         hits += 1
@@ -218,7 +219,7 @@ with store.locked("engines", "k", 5):
 assert store.read("engines", "k").payload == b"last"
 assert store.quarantined() == []
 assert list((store.root / "v1" / "tmp").iterdir()) == []
-print(hits)
+print(hits, torn)
 """
 
 
@@ -228,7 +229,10 @@ def test_writers_killed_200_times(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WRITER.format(source=SOURCE, kills=KILLS), str(tmp_path / "cache")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > KILLS // 2, "the kills came before the first entry"
+    hits, torn = map(int, done.stdout.split())
+    assert hits > KILLS // 2, "the kills came before the first entry"
+    assert torn > 0, "no kill came in the middle of a write"
+    print(f"{KILLS} kills, {torn} in the middle of a write")
 
 
 HOLDER = """
