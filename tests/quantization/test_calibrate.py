@@ -116,19 +116,19 @@ def test_resumed_equals_one_go(tmp_path: Path, method: Any) -> None:
     whole = pynn.calibrate(graph, samples, method=method, smooth=0.5)
     state = tmp_path / "state.npz"
 
-    class Stop(Exception):
+    class StoppedError(Exception):
         pass
 
     def stop_at(count: int) -> Any:
         def progress(done: int, total: int | None) -> None:
             assert total == 6
             if done == count:
-                raise Stop
+                raise StoppedError
 
         return progress
 
     for count in (2, 5):
-        with pytest.raises(Stop):
+        with pytest.raises(StoppedError):
             pynn.calibrate(graph, samples, method=method, smooth=0.5, resume=state, progress=stop_at(count))
     done: list[int] = []
     parts = pynn.calibrate(

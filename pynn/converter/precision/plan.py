@@ -55,7 +55,7 @@ class PrecisionPlan:
         if whole:
             yield check_names(keep)
         if calibrated:
-            yield self._quantize_operands()
+            yield self._quantize_operands(whole)
         on_cpu = target.backend == "onnxruntime"
         half = used if used == "bf16" else "fp16"
         if used in ("fp16", "bf16") or not on_cpu:
@@ -70,16 +70,15 @@ class PrecisionPlan:
         if used == "bf16" and on_cpu:
             yield emulate_bfloat16
 
-    def _quantize_operands(self) -> Pass:
+    def _quantize_operands(self, whole: bool) -> Pass:
         table, form, target = self.precision.calibration, self.used, self.target
 
         def quantize_operands(graph: OnnxGraph) -> None:
             """Products of 8-bit operands, by the ranges of a calibration table."""
             from .qdq import insert_qdq
 
-            known = "tensorrt-rtx" if target.is_rtx else target.backend
-            keep = [name for name in self.precision.keep if name]
-            self._quantized += insert_qdq(graph, table, form, keep, target=known)  # type: ignore[arg-type]
+            keep = self.precision.keep
+            self._quantized += insert_qdq(graph, table, form, keep, target=target, whole=whole)  # type: ignore[arg-type]
 
         return Pass("quantize_operands", quantize_operands)
 

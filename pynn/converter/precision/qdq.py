@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from .quantizable import Site, count_readers, sites
 from .scales import ELEMENT, LARGEST, QuantizedForm, activation_scale, quantize_weights
 from .smooth import add_initializer, smooth
 from .table import CalibrationTable
+
+if TYPE_CHECKING:
+    from .target import Target
 
 _OUTPUT_DTYPE_OPSET = 21
 """The first opset whose QuantizeLinear names its type; before it, a zero point of 0 has to."""
@@ -70,19 +73,21 @@ def insert_qdq(
     form: QuantizedForm,
     keep: Collection[str] = (),
     *,
-    target: str = "",
+    target: Target | None = None,
     per_channel: bool = True,
+    whole: bool = True,
 ) -> list[Decision]:
     """Quantise the products of ``graph``, in place, before any other pass; a decision for each of them.
 
-    ``keep`` names operators that stay (node name, WebNN label or operator type). ``target`` is "onnxruntime",
-    "tensorrt", "tensorrt-rtx" or "" (any). Without ``per_channel`` a weight has one scale.
+    ``keep`` names operators that stay (node name, WebNN label or operator type). ``target`` is the library
+    it is for, None any. Without ``per_channel`` a weight has one scale. ``whole`` is False for a part of a
+    graph, whose values the table does not name.
 
     Raises ValidationError for a table of another model, unknown names in ``keep``; UnsupportedModelError where the
     target cannot run the form, the opset is too old for it, or the model has activations with Q/DQ; ModelError for
     weights with NaN or infinity.
     """
-    return quantize(graph, table, form, keep, target=target, per_channel=per_channel)[0]
+    return quantize(graph, table, form, keep, target=target, per_channel=per_channel, whole=whole)[0]
 
 
 def quantize(
@@ -91,16 +96,22 @@ def quantize(
     form: QuantizedForm,
     keep: Collection[str] = (),
     *,
-    target: str = "",
+    target: Target | None = None,
     per_channel: bool = True,
+    whole: bool = True,
 ) -> tuple[list[Decision], tuple[PassRecord, ...]]:
     """``insert_qdq``, and what each of its passes changed."""
     if form not in LARGEST:
         raise ValidationError(f"form must be 'int8' or 'fp8', got {form!r}")
+    if not whole:
+        raise UnsupportedModelError(
+            f"{form} by a calibration table needs the whole model on one back end: the table names its values, not "
+            "those of a part; leave the operators that the library refuses out of the model, or take fp16"
+        )
     table.check(graph)
     check_unquantized(graph, "insert_qdq takes the float model")
     found = sites(graph, form, keep, per_channel=per_channel)
-    check_target(graph, form, target, found)
+    check_target(form, target, found)
     _check_opset(graph, form, found)
     work = _Work(form, table, found, dict(table.amax))
     records = run_passes(graph, _passes(work))
@@ -121,9 +132,9 @@ def check_unquantized(graph: OnnxGraph, what: str) -> None:
             )
 
 
-def check_target(graph: OnnxGraph, form: QuantizedForm, target: str, found: Sequence[Site]) -> None:
+def check_target(form: QuantizedForm, target: Target | None, found: Sequence[Site]) -> None:
     """Raises UnsupportedModelError where ``target`` is known not to run the form."""
-    if target == "tensorrt-rtx" and form == "int8" and any(not site.reason for site in found):
+    if target is not None and target.is_rtx and form == "int8" and any(not site.reason for site in found):
         first = next(site.node for site in found if not site.reason)
         raise UnsupportedModelError(
             "TensorRT for RTX is not given int8 activations: before 1.7 it refuses int8 convolutions, and its int8 "

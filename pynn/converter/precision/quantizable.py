@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from ...errors import ValidationError
 from ..onnx_graph import OnnxGraph, OnnxNode
+from .keep import check_keep, is_kept
 from .scales import QuantizedForm
 
 FLOATS = ("float32", "float16", "bfloat16")
@@ -66,26 +66,6 @@ def is_linear(site: Site) -> bool:
     if site.weight != 1 or site.node.op_type not in ("MatMul", "Gemm"):
         return False
     return not site.node.attributes.get("transA", 0)
-
-
-def check_keep(graph: OnnxGraph, keep: Collection[str]) -> None:
-    """Raises ValidationError for a name in ``keep`` that no operator has."""
-    unknown = [name for name in keep if not any(is_kept(node, (name,)) for node in graph.nodes)]
-    if unknown:
-        known = ", ".join(sorted({node.op_type for node in graph.nodes})) or "none"
-        names = ", ".join(repr(node.name) for node in graph.nodes[:5])
-        raise ValidationError(
-            f"keep names {', '.join(map(repr, unknown))}, which no operator of the model has; a name, a WebNN label or "
-            f"an operator type is wanted. Types: {known}; first names: {names}"
-        )
-
-
-def is_kept(node: OnnxNode, keep: Collection[str]) -> bool:
-    """Whether ``keep`` has the node's name, its origin, the label of its WebNN operator, or its operator type."""
-    if not keep:
-        return False
-    label = node.origin.partition(" ")[2]
-    return any(name in (node.name, node.op_type, node.origin) or repr(name) == label for name in keep)
 
 
 def _product(graph: OnnxGraph, node: OnnxNode, per_channel: bool) -> Site:
