@@ -30,7 +30,7 @@ Array = np.ndarray[Any, Any]
 _LEVELS = (37, 131, 523, 11, 2053, 8209, 5, 32771, 131101)
 _STEPS = (0, 1, 3, 6)
 """Sizes of a dimension: a level and these added. They have every remainder modulo 2 and 4, and two of modulo 3."""
-_ATTEMPTS = 3
+_ATTEMPTS = 2
 
 
 class _DifferenceError(Exception):
@@ -46,9 +46,8 @@ def lower_dynamic(graph: Graph, lower: Lower) -> tuple[OnnxGraph, tuple[PassReco
     """``graph`` by ``lower``, for any sizes of its named dimensions.
 
     As in imported models, ``OnnxGraph.dims`` has the shapes of inputs and outputs, and -1 in a value's shape is a
-    dimension without a number.
-    Raises ValidationError naming the operator and the dimension where something depends on a size that ONNX fixes, and
-    the operator's own where no sizes were found for which its rules hold.
+    dimension without a number. Raises ValidationError naming the operator and the dimension where something depends on
+    a size that ONNX fixes, and the operator's own where no sizes were found for which its rules hold.
     """
     refused: ValidationError | None = None
     differs: _DifferenceError | None = None
