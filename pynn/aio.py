@@ -53,9 +53,10 @@ class Timeline:
         return await asyncio.shield(asyncio.wrap_future(self.submit(call, *args, **kwargs)))
 
     def after_pending(self, call: Callable[[], object]) -> None:
-        """The call when everything submitted so far is done: now, or in the timeline's thread."""
+        """The call when everything asked for so far is done: now, or in the timeline's thread."""
         if self.last is None or self.last.done():
-            call()
+            with self.lock:
+                call()
         else:
             self.submit(call)
 

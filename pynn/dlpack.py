@@ -157,11 +157,7 @@ def take(where: str, producer: Any, stream: int | None, device: tuple[int, int])
     Raises InputError for a data type, strides or a version that cannot be taken, and for read-only memory. The capsule
     is consumed only when all is well.
     """
-    arguments = {} if stream is None else {"stream": stream}
-    try:
-        capsule = producer.__dlpack__(**arguments, max_version=VERSION)
-    except TypeError:
-        capsule = producer.__dlpack__(**arguments)
+    capsule = _capsule(where, producer, stream)
     managed = _managed(capsule)
     if managed is None:
         raise InputError(f"{where}: __dlpack__ of {type(producer).__name__} gave no unused DLPack capsule")
@@ -179,6 +175,17 @@ def take(where: str, producer: Any, stream: int | None, device: tuple[int, int])
     if not _set_name(capsule, _USED_NEW if isinstance(managed, _Versioned) else _USED_OLD):
         return Lease(managed, descriptor)
     raise InputError(f"{where}: the capsule cannot be marked as used")
+
+
+def _capsule(where: str, producer: Any, stream: int | None) -> object:
+    arguments = {} if stream is None else {"stream": stream}
+    try:
+        try:
+            return producer.__dlpack__(**arguments, max_version=VERSION)
+        except TypeError:  # made before DLPack 1.0
+            return producer.__dlpack__(**arguments)
+    except (BufferError, RuntimeError) as error:
+        raise InputError(f"{where}: {type(producer).__name__} does not give its memory away: {error}") from error
 
 
 def _managed(capsule: object) -> _Managed | _Versioned | None:

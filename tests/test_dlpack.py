@@ -174,7 +174,7 @@ def test_arrays_that_cannot_be_shared(cpu: MLContext, array: Any, words: str) ->
 def test_read_only_memory_is_refused_and_may_be_copied(cpu: MLContext) -> None:
     array = np.arange(4, dtype=F32)
     array.setflags(write=False)
-    with pytest.raises((InputError, BufferError), match=r"(?i)read-?only"):
+    with pytest.raises(InputError, match=r"(?i)read-?only"):
         cpu.from_dlpack(array)
     strided = cpu.from_dlpack(np.arange(6, dtype=F32)[::2], copy=True)
     assert cpu.read_tensor(strided).tolist() == [0, 2, 4]
