@@ -67,7 +67,7 @@ class ByHand:
         engine = getattr(executable, "engine_file", None)
         if engine is None:
             raise pynn.BackendUnavailableError(f"there is no engine: pynn runs on {executable.backend} here")
-        self._floor = by_hand.Floor(plan=engine.plan, mapped=kind == "mapped")
+        self._floor = by_hand.Floor(plan=bytes(engine.plan), mapped=kind == "mapped")
         self._run = self._floor.run if kind == "copies" else self._floor.run_graph
 
     def __call__(self, inputs: Mapping[str, Array]) -> Arrays:

@@ -104,3 +104,34 @@ def test_the_time_of_the_whole_is_limited(tmp_path: Path) -> None:
     script(SUITE / "run.py", "--quick", "--limit-seconds", "1", "--output", tmp_path, "--case", "tiny")
     (case,) = json.loads((tmp_path / "suite.json").read_text("utf-8"))["cases"]
     assert case["skipped_case"] == "the limit of 1 s for the whole run is over"
+
+
+def test_the_precision_suite_runs_here(tmp_path: Path) -> None:
+    suite = quick(tmp_path, "precision", ["mlp_1_int4", "passes"])
+    mlp, passes = suite["cases"]
+    assert mlp["met"] is None
+    assert mlp["details"]["fp16"]["relative_error"] < 2e-3
+    assert mlp["details"]["int4 block 128"]["relative_error"] < 0.3
+    assert passes["details"]["operators"] == 100
+    assert "plan <= 27% of fp16's: not known" in script(SUITE / "table.py", tmp_path / "precision.json")
+
+
+def test_the_threshold_of_mapped_memory_needs_a_gpu() -> None:
+    from pynn.backends.cuda import discover
+
+    if discover().driver is not None:
+        pytest.skip("there is a driver here")
+    out = script(ROOT / "benchmarks" / "mapped_threshold" / "run.py", "--sizes", "1024", code=2)
+    assert "this needs a GPU" in out
+
+
+def test_the_crossover_is_the_last_size_before_copies_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks" / "mapped_threshold"))
+    monkeypatch.delitem(sys.modules, "run", raising=False)
+    import run as mapped_threshold  # type: ignore[import-not-found]
+
+    monkeypatch.delitem(sys.modules, "run")
+    rows = [{"bytes": 1 << i, "mapped": float(i), "copied": 4.5} for i in range(8)]
+    assert mapped_threshold.crossover(rows) == 16
+    assert mapped_threshold.crossover(rows[5:]) == 0
+    assert mapped_threshold.crossover([]) == 0

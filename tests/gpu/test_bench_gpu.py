@@ -90,7 +90,7 @@ def test_nvidias_binding_runs_pynns_engine(kind: str) -> None:
     x = {"x": np.random.default_rng(1).standard_normal((64, 512), np.float32).astype(np.float16)}
     with pynn.compile(graph(), backend="tensorrt") as executable:
         want = executable.run(x)["y"]
-        floor = by_hand().Floor(plan=executable.engine_file.plan, mapped=kind == "mapped")  # type: ignore[attr-defined]
+        floor = by_hand().Floor(plan=bytes(executable.engine_file.plan), mapped=kind == "mapped")  # type: ignore[attr-defined]
         try:
             run = floor.run if kind == "copies" else floor.run_graph
             for _ in range(2):
