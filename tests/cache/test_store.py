@@ -189,12 +189,13 @@ def test_leftovers_of_dead_processes_go(store: Store) -> None:
 
 def test_one_holds_the_lock_the_other_waits(store: Store) -> None:
     order: list[str] = []
-    held = threading.Event()
+    held, go = threading.Event(), threading.Event()
 
     def first() -> None:
         with store.locked("engines", "k"):
             held.set()
-            time.sleep(0.1)
+            assert go.wait(20)
+            time.sleep(0.05)
             order.append("first")
 
     thread = threading.Thread(target=first)
@@ -202,6 +203,7 @@ def test_one_holds_the_lock_the_other_waits(store: Store) -> None:
     assert held.wait(20)
     with store.locked("engines", "other"):
         order.append("other key")
+    go.set()
     with store.locked("engines", "k", 20):
         order.append("second")
     thread.join()
