@@ -16,6 +16,7 @@ import pynn
 from pynn.builder import GraphBuilder
 from pynn.converter import OnnxGraph, lower_graph
 from pynn.converter.import_model import import_model
+from pynn.converter.passes import backend_passes, run_passes
 from pynn.converter.precision.qdq import insert_qdq, quantize
 from pynn.converter.precision.quantizable import calibration_points, sites
 from pynn.converter.precision.scales import LARGEST, activation_scale, quantize_weights
@@ -378,3 +379,45 @@ def test_random_graphs_keep_their_interface_and_values(given_data: st.DataObject
     assert got.shape == expected.shape and got.dtype == expected.dtype
     largest = max(1.0, float(np.abs(expected).max()), *table.amax.values())
     assert np.abs(got - expected).max() <= (0.15 if form == "int8" else 0.6) * largest
+
+
+# -- the passes that run after
+
+
+@pytest.mark.parametrize("version", ["10.13.0.35", "11.0.0.1"])
+def test_tensorrt_gets_the_pairs_and_nothing_else_in_int8(version: str) -> None:
+    built = mobile()
+    graph = lower_graph(built)
+    insert_qdq(graph, calibrated(built), "int8")
+    before = [node.op_type for node in graph.nodes]
+    run_passes(graph, backend_passes("tensorrt", version))
+    check(graph)
+    assert [node.op_type for node in graph.nodes] == before
+    sample = data(built, 1, seed=8)[0]
+    assert cosine(run(lower_graph(built), sample)["y"], run(graph, sample)["y"]) > 0.99
+
+
+@pytest.mark.parametrize(
+    ("backend", "version"), [("tensorrt", "1.6.1.120"), ("onnxruntime", "1.20.0"), ("onnxruntime", "1.32.0")]
+)
+@pytest.mark.parametrize("form", FORMS)
+def test_the_passes_of_other_back_ends_keep_the_values(backend: str, version: str, form: Any) -> None:
+    """TensorRT for RTX: int8 pairs become arithmetic, which is right, if not fast; fp8 stays."""
+    built = mlp()
+    graph, table = lower_graph(built), calibrated(built)
+    insert_qdq(graph, table, form)
+    sample = data(built, 1, seed=8)[0]
+    expected = run(graph, sample)["y"]
+    run_passes(graph, backend_passes(backend, version))
+    onnx.checker.check_model(to_model(graph).to_proto(), full_check=True)
+    assert cosine(run(graph, sample)["y"], expected) > 0.9999  # a quotient at a tie may round to the other side
+    assert ("QuantizeLinear" in [n.op_type for n in graph.nodes]) == (form == "fp8" or backend == "onnxruntime")
+
+
+def test_a_users_own_quantisation_with_a_zero_point_is_still_arithmetic_on_tensorrt() -> None:
+    b = GraphBuilder()
+    x = b.input("x", [2, 4], "float32")
+    scale, zero = b.constant(np.full((1, 1), 0.5, np.float32)), b.constant(np.full((1, 1), 3, np.int8))
+    graph = lower_graph(b.finish({"y": b.dequantize_linear(b.quantize_linear(x, scale, zero), scale, zero)}))
+    run_passes(graph, backend_passes("tensorrt", "10.13.0.35"))
+    assert not {"QuantizeLinear", "DequantizeLinear"} & {node.op_type for node in graph.nodes}

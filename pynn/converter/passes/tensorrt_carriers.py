@@ -36,6 +36,8 @@ _STAYS_IN_RANGE = frozenset(
     )
 )
 """Operators whose results are no larger than their operands: nothing to wrap."""
+_PAIR = ("QuantizeLinear", "DequantizeLinear")
+"""The only operators between which int8 is computed with: those left by the passes before."""
 _IDENTITY_IF_UNSIGNED = frozenset(("Abs", "Relu"))
 
 
@@ -153,7 +155,7 @@ class _Carriers:
             self._note_bounds(node)
         kinds = [self.public.get(name, "") for name in node.inputs]
         results = [self.public.get(name, "") for name in node.outputs]
-        if not any(kind in CARRIERS for kind in (*kinds, *results)) or node.op_type == "DequantizeLinear":
+        if not any(kind in CARRIERS for kind in (*kinds, *results)) or node.op_type in _PAIR:
             return None
         if node.op_type == "Cast":
             return self._cast(e, node, kinds[0], results[0])

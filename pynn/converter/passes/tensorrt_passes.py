@@ -10,7 +10,7 @@ from .tensorrt_integer_ops import replace_float_only_operators
 from .tensorrt_logic import settle_decided_logic
 from .tensorrt_pooling import fix_pool_padding, unroll_pools
 from .tensorrt_precision import widen_half_layer_normalization
-from .tensorrt_quantization import decompose_quantization
+from .tensorrt_quantization import decompose_asymmetric_quantization, decompose_quantization
 from .tensorrt_ranks import raise_ranks
 from .tensorrt_recurrent import shield_recurrent_casts
 
@@ -37,4 +37,6 @@ def passes_for(version: str) -> tuple[Pass, ...]:
     if release < (1, 5):
         later = (carry_integers_without_int8 if one is carry_integers else one for one in _PASSES)
         return (split_half_gemm, widen_half_gru, fold_arg_axes, *later)
+    if (8,) <= release < (99,):  # TensorRT, not TensorRT for RTX
+        return (decompose_asymmetric_quantization, *_PASSES[1:])
     return _PASSES if release >= (1, 6) else (fold_arg_axes, *_PASSES)

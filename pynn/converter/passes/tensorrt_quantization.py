@@ -30,6 +30,36 @@ def decompose_quantization(graph: OnnxGraph) -> None:
         rewrite(graph, _rule)
 
 
+@graph_pass
+def decompose_asymmetric_quantization(graph: OnnxGraph) -> None:
+    """TensorRT 10 and 11 compute in int8 behind QuantizeLinear and DequantizeLinear without zero points; the rest they
+    refuse as TensorRT for RTX does.
+
+    Such pairs stay (calibration makes them), all else is written out as ``decompose_quantization`` does.
+    """
+    pairs = _symmetric_pairs(graph)
+    rewrite(graph, lambda e, node: None if id(node) in pairs else _rule(e, node))
+
+
+def _symmetric_pairs(graph: OnnxGraph) -> set[int]:
+    """The ids of QuantizeLinear nodes to int8 without zero point, and of the DequantizeLinear nodes that alone read
+    them."""
+    readers: dict[str, list[OnnxNode]] = {}
+    for node in graph.nodes:
+        for name in (*node.inputs, *node.captures):
+            readers.setdefault(name, []).append(node)
+    outside = set(graph.outputs.values())
+    pairs: set[int] = set()
+    for node in graph.nodes:
+        if node.op_type == "QuantizeLinear" and len(node.inputs) == 2:
+            name = node.outputs[0]
+            behind = readers.get(name, [])
+            plain = all(one.op_type == "DequantizeLinear" and len(one.inputs) == 2 for one in behind)
+            if behind and plain and name not in outside and graph.values[name].data_type == "int8":
+                pairs.update(map(id, (node, *behind)))
+    return pairs
+
+
 def _rule(e: Rewriter, node: OnnxNode) -> Tensor | None:
     if node.op_type == "DequantizeLinear" and e.value(node.inputs[0]).data_type in _DECOMPOSED:
         weights = _weights(e, node)
