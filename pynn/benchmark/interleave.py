@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
+
+from .contestant import Arrays
 
 BLOCK_SECONDS = 0.02
 WARM_UP_SECONDS = 0.1
@@ -36,6 +38,18 @@ class CallSampler:
             call()
             times.append((clock() - start) / 1000)
         return {"latency": times}
+
+
+class MapSampler:
+    """Times ``map``, whose runs overlap: ``mapped`` is microseconds per run."""
+
+    def __init__(self, call: Callable[[Iterable[Arrays]], Iterable[object]], inputs: Arrays) -> None:
+        self._call, self._inputs = call, inputs
+
+    def sample(self, count: int) -> Mapping[str, Sequence[float]]:
+        start = time.perf_counter_ns()
+        done = sum(1 for _ in self._call([self._inputs] * count))
+        return {"mapped": [(time.perf_counter_ns() - start) / 1000 / done]}
 
 
 def interleave(

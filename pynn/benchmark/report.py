@@ -9,7 +9,7 @@ from typing import Any
 
 from .summary import Summary
 
-TITLES = {"enqueue": "enqueue", "h2d": "H2D", "compute": "compute", "d2h": "D2H", "floor": "floor"}
+TITLES = {"enqueue": "enqueue", "h2d": "H2D", "compute": "compute", "d2h": "D2H", "floor": "floor", "mapped": "map"}
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,10 @@ class Entry:
     """One back end's times. ``latency`` is from numpy arrays to numpy arrays, microseconds of single calls.
 
     ``device`` has, for pynn on a GPU, "enqueue" (the host's time to launch), "h2d", "compute", "d2h" of one run, and
-    "floor", a run among many back to back on memory of the GPU. ``seconds``: "ready" is the wall time until it could
-    run, "first_run" that of the first call; "parse", "build", "deserialize" (load) and "context" (JIT: kernels are
-    compiled) are parts of it where the back end tells. ``gpu_memory_bytes``: what the GPU had less when it was ready.
+    "floor", a run among many back to back on memory of the GPU, and "mapped", a run of ``Executable.map``, which
+    overlaps copies and runs. ``seconds``: "ready" is the wall time until it could run, "first_run" that of the first
+    call; "parse", "build", "deserialize" (load) and "context" (JIT: kernels are compiled) are parts of it where the
+    back end tells. ``gpu_memory_bytes``: what the GPU had less when it was ready.
     ``relative_error`` is against the first entry.
     """
 
@@ -40,15 +41,22 @@ class Entry:
         return 1e6 / self.latency.mean
 
     @property
+    def mapped_throughput(self) -> float | None:
+        """Runs a second by ``Executable.map``; None where it was not timed."""
+        return 1e6 / self.device["mapped"].mean if "mapped" in self.device else None
+
+    @property
     def verdict(self) -> str:
         """What the time goes to, in one line; "" without device times."""
         return judge(self.latency.median, {name: one.median for name, one in self.device.items()})
 
     def to_dict(self) -> dict[str, Any]:
+        mapped = self.mapped_throughput
         return {
             "name": self.name,
             "title": self.title,
             "throughput_per_second": round(self.throughput, 3),
+            "mapped_throughput_per_second": None if mapped is None else round(mapped, 3),
             "latency_us": self.latency.to_dict(),
             "device_us": {name: one.to_dict() for name, one in self.device.items()},
             "seconds": {name: round(value, 6) for name, value in self.seconds.items()},
@@ -112,7 +120,7 @@ class BenchReport:
         parts = ["Latency from numpy to numpy in microseconds.", "", _table(heads, [_row(one) for one in self.entries])]
         timed = [one for one in self.entries if one.device]
         if timed:
-            rows = [(one.title, *(f"{one.device[name].median:.1f}" for name in TITLES)) for one in timed]
+            rows = [(one.title, *_medians(one.device)) for one in timed]
             parts += ["", "Medians on the GPU in microseconds.", "", _table(("back end", *TITLES.values()), rows)]
         parts += ["", *(f"- skipped: {name}: {reason}" for name, reason in self.skipped.items())]
         return "\n".join([*parts, "", self.verdict])
@@ -143,6 +151,10 @@ def judge(latency: float, device: Mapping[str, float]) -> str:
     elif launch > compute:
         kind = "launch-bound"
     return f"{kind}: of {latency:.1f} us, {numbers}; {latency / compute:.2f} x the floor"
+
+
+def _medians(device: Mapping[str, Summary]) -> tuple[str, ...]:
+    return tuple(f"{device[name].median:.1f}" if name in device else "-" for name in TITLES)
 
 
 def _row(entry: Entry) -> tuple[str, ...]:

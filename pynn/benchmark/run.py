@@ -27,11 +27,12 @@ from . import peers_ort, peers_torch
 from .contestant import Arrays, Call, Contestant, prepare, relative_error
 from .device import DeviceTimer
 from .environment import environment
-from .interleave import CallSampler, Sampler, Times, interleave
+from .interleave import CallSampler, MapSampler, Sampler, Times, interleave
 from .report import BenchReport, Entry
 from .summary import Summary
 
 PYNN = "pynn"
+_NOT_OF_A_COMPILATION = ("cache", "device", "tensorrt_library")
 BACKENDS = (PYNN, peers_ort.CPU, peers_ort.CUDA, peers_ort.RTX, peers_torch.TORCH)
 SECONDS = 2.0
 
@@ -142,10 +143,12 @@ class Race:
             name: CallSampler(functools.partial(one.call, inputs)) for name, one in self._ready.items()
         }
         timer = self._device_timer(inputs)
-        if timer is not None:
+        if timer is not None and self.executable is not None:
             samplers[_ON_THE_GPU] = timer
+            samplers[_MAPPED] = MapSampler(self.executable.map, inputs)
         times = interleave(samplers, seconds=seconds, iterations=iterations, seed=self._seed)
         on_gpu = {name: Summary.of(values) for name, values in times.pop(_ON_THE_GPU, {}).items()}
+        on_gpu |= {name: Summary.of(values) for name, values in times.pop(_MAPPED, {}).items()}
         return [self._entry(one, times[name], on_gpu if name == PYNN else {}) for name, one in self._ready.items()]
 
     def _device_timer(self, inputs: Arrays) -> DeviceTimer | None:
@@ -175,7 +178,7 @@ class Race:
         )
 
 
-_ON_THE_GPU = "on the GPU"
+_ON_THE_GPU, _MAPPED = "on the GPU", "by map"
 
 
 def _check(backends: Sequence[str] | None, seconds: float | None, iterations: int | None) -> tuple[str, ...]:
@@ -215,8 +218,10 @@ def _makers(
 
     def on_pynn() -> Contestant:
         if source is None:
+            _no_options(options, "an Executable")
             return _contestant(model, close=False)
         if isinstance(source, EngineFile):
+            _no_options(options, "an engine")
             library = options.get("tensorrt_library")
             return _contestant(load_engine(source, device=device, tensorrt_library=library))
         return _contestant(compile_model(source, shapes=race.shapes, **options))
@@ -235,6 +240,17 @@ def _makers(
     for name in (peers_ort.CPU, peers_ort.CUDA, peers_ort.RTX):
         makers[name] = functools.partial(on_onnxruntime, name)
     return makers
+
+
+def _no_options(options: Options, what: str) -> None:
+    """Raise ValidationError for what only a compilation could heed."""
+    late = [
+        name for name, value in options.items() if name not in _NOT_OF_A_COMPILATION and value not in (None, "auto")
+    ]
+    if late:
+        raise ValidationError(
+            f"bench: {what} is compiled already; {late[0]} has no effect on it: give the model itself"
+        )
 
 
 def _contestant(executable: Executable, *, close: bool = True) -> Contestant:

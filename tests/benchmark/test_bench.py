@@ -121,6 +121,11 @@ def test_an_executable_is_timed_and_left_open() -> None:
     executable.run({"x": np.zeros(4, np.float32)})
 
 
+def test_options_of_a_compilation_are_refused_for_what_is_compiled() -> None:
+    with pytest.raises(ValidationError, match="an Executable is compiled already; precision has no effect"):
+        pynn.bench(fakes.FakeExecutable(), precision="fp16")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -159,7 +164,7 @@ def test_the_verdict_names_what_takes_most(latency: float, device: dict[str, flo
 
 def report_with_floor() -> BenchReport:
     device = {name: Summary.of([value]) for name, value in (("enqueue", 4), ("h2d", 5), ("compute", 196), ("d2h", 1))}
-    device["floor"] = Summary.of([195.0])
+    device |= {"floor": Summary.of([195.0]), "mapped": Summary.of([198.0])}
     fast = Entry("pynn", "pynn on TensorRT", Summary.of([205.0, 207.0]), device, {"ready": 4.0, "context": 3.2})
     return BenchReport("net", {}, (fast, Entry("a", "A", Summary.of([400.0]))), {"b": "gone"}, {}, {})
 
@@ -168,7 +173,8 @@ def test_device_times_are_in_the_table() -> None:
     report = report_with_floor()
     assert report.floor is not None and report.floor.median == 195
     text = report.to_markdown()
-    assert "| pynn on TensorRT | 4.0 | 5.0 | 196.0 | 1.0 | 195.0 |" in text
+    assert "| pynn on TensorRT | 4.0 | 5.0 | 196.0 | 1.0 | 195.0 | 198.0 |" in text
+    assert report["pynn"].mapped_throughput == pytest.approx(1e6 / 198)
     assert "- skipped: b: gone" in text
     assert report.verdict.startswith("pynn on TensorRT: compute-bound: of 206.0 us")
     assert report.verdict.endswith("1.06 x the floor")

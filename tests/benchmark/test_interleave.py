@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pytest
 
 from pynn.benchmark import interleave as module
-from pynn.benchmark.interleave import CallSampler, interleave
+from pynn.benchmark.interleave import CallSampler, MapSampler, interleave
 from pynn.benchmark.summary import Summary
 from pynn.errors import ValidationError
 
@@ -66,3 +66,16 @@ def test_seconds_bound_the_whole() -> None:
     times = interleave({"a": CallSampler(lambda: None), "b": CallSampler(lambda: sum(range(20000)))}, seconds=0.05)
     assert len(times["a"]["latency"]) > len(times["b"]["latency"]) >= 2
     assert min(times["b"]["latency"]) > min(times["a"]["latency"]) >= 0
+
+
+def test_map_is_timed_per_run() -> None:
+    seen: list[int] = []
+
+    def twice(inputs: Iterable[object]) -> list[object]:
+        seen.append(len(list(inputs)))
+        return [None] * seen[-1]
+
+    times = MapSampler(twice, {}).sample(5)
+    assert seen == [5]
+    assert set(times) == {"mapped"}
+    assert len(times["mapped"]) == 1

@@ -37,7 +37,8 @@ def graph(rows: int = 64, size: int = 512) -> pynn.Graph:
 def test_a_report_has_the_floor_and_all_of_the_gpus_times() -> None:
     report = pynn.bench(graph(), backend="tensorrt", backends=["pynn", "onnxruntime-cpu"], seconds=0.3)
     entry = report["pynn"]
-    assert set(entry.device) == set(QUANTITIES)
+    assert set(entry.device) == {*QUANTITIES, "mapped"}
+    assert entry.mapped_throughput is not None and entry.mapped_throughput > 0.5 * entry.throughput
     assert all(one.median > 0 for one in entry.device.values())
     assert report.floor is not None
     assert 1 < report.floor.median <= 1.1 * entry.latency.median
