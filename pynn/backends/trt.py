@@ -77,10 +77,13 @@ class TensorRTBackend(Backend):
             return replace(file, compute_capabilities=(capability,))
 
         def ready(file: EngineFile) -> TensorRTExecutable:
-            return TensorRTExecutable(file, library, device, options=options, kernel_cache=kernels)
+            return TensorRTExecutable(file, library, device, options=options, kernel_cache=kernels, weights=model)
 
         cache = EngineCache.of(
-            options, lambda: engine_key(model, library.info, library.tf32.allowed, options, (capability,), device)
+            options,
+            lambda: engine_key(
+                model, library.info, library.tf32.allowed, options, (capability,), device, topology=options.refit
+            ),
         )
         kernels = KernelCache.of(cache.store, cache.record.key, library.info, device)
         try:

@@ -27,6 +27,7 @@ from ..native import (
     Config,
     Flavor,
     Library,
+    LibraryInfo,
     Logger,
     MemoryPool,
     Network,
@@ -42,6 +43,7 @@ from .build_control import PARSING, POLL_SECONDS, WHOLE, Watch
 from .build_isolated import build_isolated
 from .cuda import Device, capability_text
 from .engine_file import EngineFile, pynn_version
+from .trt_refit import STREAMING, WEIGHTS, weight_digests
 from .trt_shapes import BuildShapes, plan_shapes
 
 DEFAULT_CAPABILITIES = (86, 89, 120)
@@ -49,6 +51,7 @@ TF32_NOTE = "float32 products may be computed in TF32 (10 bits of mantissa, rela
 USER_ALLOCATION = "user_allocation"
 """Option of an engine that allocates nothing while it runs: only such a one calls its stream capturable, which CUDA
 graphs need. TensorRT for RTX 1.6 crashes in its first run when dynamic shapes are combined with memory given to it."""
+REFIT_LOSES_BIASES, NEEDS_DRIVER = "11.3.", "CHECK(status == CUDA_SUCCESS)"
 CURRENT_GPU = 0
 """The compute capability that stands for the GPU of this machine."""
 
@@ -99,9 +102,11 @@ def build_here(
         config = stack.enter_context(Config(builder))
         info = library.info
         _configure(config, info.flavor, options, compute_capabilities, info.title)
-        capturable = info.flavor is Flavor.RTX and all(spec.is_static for spec in shapes.inputs)
+        streamed = options.weight_streaming_bytes is not None
+        capturable = info.flavor is Flavor.RTX and not streamed and all(spec.is_static for spec in shapes.inputs)
         if capturable:
             config.set_flag(BuilderFlag.REQUIRE_USER_ALLOCATION)
+        _configure_weights(config, info, options)
         start = time.perf_counter()
         with watch.phase(PARSING, WHOLE):
             network = stack.enter_context(_parse(builder, model, library))
@@ -110,7 +115,10 @@ def build_here(
         _add_profiles(builder, config, network, shapes)
         with nullcontext() if info.flavor is Flavor.RTX else watch.turn():
             begun = time.perf_counter()
-            plan = _build(builder, network, config, logger, watch, device)
+            try:
+                plan = _build(builder, network, config, logger, watch, device)
+            except EngineBuildError as error:
+                raise _explained(error, options, device) from None
         built = time.perf_counter()
     return EngineFile(
         plan=plan.view,
@@ -123,7 +131,13 @@ def build_here(
         ranges=shapes.ranges,
         profiles=shapes.profiles,
         notes=shapes.notes,
-        options={"tf32": tf32, USER_ALLOCATION: capturable, "optimization_level": options.optimization_level},
+        options={
+            "tf32": tf32,
+            USER_ALLOCATION: capturable,
+            "optimization_level": options.optimization_level,
+            **({WEIGHTS: weight_digests(model)} if options.refit else {}),
+            **({STREAMING: options.weight_streaming_bytes} if streamed else {}),
+        },
         pynn_version=pynn_version(),
         seconds={"parse": parsed - start, "build": built - begun},
     )
@@ -209,6 +223,28 @@ def _configure(
         raise FeatureNotSupportedError(
             f"{title} does not build for compute capability {text}: {error}", log=error.log
         ) from None
+
+
+def _configure_weights(config: Config, info: LibraryInfo, options: CompileOptions) -> None:
+    if options.refit:
+        if info.version.startswith(REFIT_LOSES_BIASES):
+            raise FeatureNotSupportedError(
+                f"{info.title} may lose the bias of a Gemm in engines whose weights can be replaced, say its release "
+                "notes; compile without refit, or use another version"
+            )
+        config.set_flag(BuilderFlag.STRIP_PLAN)
+        config.set_flag(BuilderFlag.REFIT)
+    if options.weight_streaming_bytes is not None:
+        config.set_flag(BuilderFlag.WEIGHT_STREAMING)
+
+
+def _explained(error: EngineBuildError, options: CompileOptions, device: Device | None) -> EngineBuildError:
+    """TensorRT for RTX compiles kernels while it builds for replaceable weights, and says only that CUDA failed."""
+    if not options.refit or device is not None or NEEDS_DRIVER not in str(error):
+        return error
+    return EngineBuildError(
+        f"an engine with refit=True can only be built where there is an NVIDIA driver and GPU: {error}", log=error.log
+    )
 
 
 def _parse(builder: Builder, model: OnnxModel, library: Library) -> Network:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from ..converter.model import TensorSpec
+from ..converter.model import OnnxModel, TensorSpec
 from ..errors import InputError, InvalidStateError, PlanError, TensorRTError, UnsupportedModelError
 from ..native import Engine, Flavor, Library, LibraryInfo, Logger, Runtime
 from ..native import ProfileSelector as Selector
@@ -24,6 +24,7 @@ from .shapes import Range
 from .trt_build import TF32_NOTE, USER_ALLOCATION
 from .trt_device_run import DeviceContexts, TensorRTDeviceRun, Tensors
 from .trt_memory import pinned_empty
+from .trt_refit import prepare
 from .trt_session import Kernels, KernelStock, Lane, LaneFactory, Session, SessionOptions, Shapes
 
 DEFAULT_CONCURRENCY = 8
@@ -43,8 +44,11 @@ class TensorRTExecutable(Executable):
         *,
         options: CompileOptions | None = None,
         kernel_cache: Kernels | None = None,
+        weights: OnnxModel | None = None,
     ) -> None:
-        """Raises PlanError or DeviceUnsupportedError when library or GPU do not take the plan."""
+        """``weights`` go into an engine that was built without them.
+
+        Raises PlanError or DeviceUnsupportedError when library or GPU do not take the plan."""
         options = options or CompileOptions()
         self._device = device
         self._epoch = fork_guard.epoch
@@ -60,6 +64,7 @@ class TensorRTExecutable(Executable):
                 logger = resources.enter_context(Logger(library))
                 runtime = resources.enter_context(Runtime(logger))
                 self._engine = resources.enter_context(runtime.deserialize(file.plan))
+                prepare(self._engine, file, weights)
             deserialized = time.perf_counter()
             file = _complete(file, self._engine)
             super().__init__(file.inputs, file.outputs, file.ranges, file.profiles)

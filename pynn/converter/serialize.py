@@ -208,3 +208,31 @@ def topology_parts(proto: bytes) -> Iterator[tuple[str, bytes | memoryview]]:
         if number in spans and "float" not in element_type_name(tensor.data_type):
             start, length = spans[number]
             yield f"initializer {number}", memoryview(proto)[start : start + length]
+
+
+def float_weights(model: OnnxModel) -> Iterator[tuple[str, memoryview]]:
+    """Name and memory of each float weight whose values ``topology_parts`` and a digest of the topology leave out."""
+    for name, array in model.weights.items():
+        if "float" in array.dtype.name:
+            yield name, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    stripped, spans = detach(model.proto, INLINE_BYTES)
+    tensors = onnx.load_model_from_string(stripped).graph.initializer if spans else ()
+    for number, tensor in enumerate(tensors):
+        if number in spans and "float" in element_type_name(tensor.data_type):
+            start, length = spans[number]
+            yield tensor.name, memoryview(model.proto)[start : start + length]
+
+
+def normalization_parameters(proto: bytes) -> tuple[tuple[str, ...], ...]:
+    """Scale, bias, mean and variance of each BatchNormalization whose four are all initializers."""
+    graph = onnx.load_model_from_string(detach(proto, INLINE_BYTES)[0]).graph
+    initialized = {tensor.name for tensor in graph.initializer}
+    nodes = (tuple(node.input[1:5]) for node in graph.node if node.op_type == "BatchNormalization")
+    return tuple(names for names in nodes if initialized.issuperset(names))
+
+
+def constant_names(proto: bytes) -> frozenset[str]:
+    """Initializers, and what Constant nodes give."""
+    graph = onnx.load_model_from_string(detach(proto, INLINE_BYTES)[0]).graph
+    constants = {node.output[0] for node in graph.node if node.op_type == "Constant"}
+    return frozenset(constants | {tensor.name for tensor in graph.initializer})
