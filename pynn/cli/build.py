@@ -12,6 +12,7 @@ from pathlib import Path
 from ..errors import ValidationError
 from . import arguments as common
 from .console import Console
+from .precision import add_precision, argument_of
 from .progress import Bars, add_control
 
 HELP = "build a TensorRT engine file, for GPUs that need not be here"
@@ -31,6 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workspace", type=int, metavar="BYTES", help="limit of scratch memory")
     parser.add_argument("--tf32", action="store_true", help="allow TF32 in float32 arithmetic")
     common.add_shapes(parser)
+    add_precision(parser)
     add_control(parser)
     common.add_library(parser)
 
@@ -50,9 +52,10 @@ def execute(options: argparse.Namespace, console: Console) -> int:
             compute_capabilities=options.target or None,
             shapes=shapes,
             tensorrt_library=options.tensorrt_library,
-            tf32=options.tf32,
+            tf32=options.tf32 or None,
             optimization_level=options.optimization_level,
             workspace_bytes=options.workspace,
+            **argument_of(options),
             **bars.control(options),
         )
     seconds = time.perf_counter() - start

@@ -2,6 +2,7 @@
 
 SOURCE is FILE.py:FUNCTION or package.module:FUNCTION, where FUNCTION takes no arguments and returns a pynn.Graph (or an
 OnnxModel); or an ONNX file, whose copy has its shapes inferred and its weights inside (beside it above 2 GB).
+With --precision the copy computes in other types; --explain tells for each operator which, and why.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..converter import backend_passes, to_onnx
 from ..converter.model import OnnxModel
+from ..converter.precision import ANY, Precision, PrecisionReport, Target, apply_precision
+from ..converter.precision.plan import explain_given
 from ..errors import ModelError, ValidationError
 from ..graph import Graph
 from . import arguments as common
 from .console import Console
+from .precision import add_precision, precision_of
+from .precision import show as show_precision
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -35,19 +40,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="BACKEND=VERSION",
         help="also rewrite what this back end's library cannot take, as tensorrt=1.6.1.120 or onnxruntime=1.32.0",
     )
+    add_precision(parser, io=True)
+    parser.add_argument("--explain", action="store_true", help="list what each operator computes in, and why")
 
 
 def execute(options: argparse.Namespace, console: Console) -> int:
-    named = named_function(options.source)
+    named, precision = named_function(options.source), precision_of(options)
     if named is not None:
-        model = convert_graph(call_function(*named), options.backend)
-    elif options.backend:
-        raise ValidationError("--for rewrites WebNN graphs; an ONNX file is compiled as it is")
+        model = convert_graph(call_function(*named), options.backend, precision)
+    elif options.backend and precision is None:
+        raise ValidationError("--for rewrites WebNN graphs or goes with --precision; an ONNX file is compiled as it is")
+    elif precision is not None:
+        model = apply_precision(OnnxModel.load(options.source), precision, _target(options.backend))
     else:
         model = tidy(options.source)
     written = model.save(options.output)
     for record in model.rewrites:
-        console.remark(str(record))
+        if not record.name.startswith("autocast"):  # --explain says it better
+            console.remark(str(record))
+    show_precision(console, model.precision)
+    if options.explain:
+        _explain(console, model)
     size = len(model.proto) + sum(weight.nbytes for weight in model.weights.values())
     console.text(f"{written}: {size:,} bytes")
     console.table(
@@ -63,6 +76,7 @@ def execute(options: argparse.Namespace, console: Console) -> int:
             "inputs": [common.spec_record(spec) for spec in model.inputs],
             "outputs": [common.spec_record(spec) for spec in model.outputs],
             "rewrites": [str(record) for record in model.rewrites],
+            "precision": model.precision.to_dict() if model.precision is not None else None,
         }
     )
     return 0
@@ -86,15 +100,28 @@ def call_function(module: str, function: str) -> Graph | OnnxModel:
     return result
 
 
-def convert_graph(graph: Graph | OnnxModel, backend: str | None) -> OnnxModel:
-    if isinstance(graph, OnnxModel):
-        return graph
+def convert_graph(graph: Graph | OnnxModel, backend: str | None, precision: Precision | None = None) -> OnnxModel:
+    target = _target(backend)
+    passes = backend_passes(target.backend, target.version) if backend is not None else ()
+    if precision is not None:
+        return apply_precision(graph, precision, target, passes)
+    return graph if isinstance(graph, OnnxModel) else to_onnx(graph, passes)
+
+
+def _target(backend: str | None) -> Target:
     if backend is None:
-        return to_onnx(graph)
+        return ANY
     name, equals, version = backend.partition("=")
     if not equals or name not in ("tensorrt", "onnxruntime"):
         raise ValidationError(f"--for {backend!r} is not tensorrt=VERSION or onnxruntime=VERSION")
-    return to_onnx(graph, backend_passes(name, version))
+    is_full = name == "tensorrt" and version.split(".")[0].isdigit() and int(version.split(".")[0]) >= 8
+    return Target(name, "TENSORRT" if is_full else "RTX" if name == "tensorrt" else "", version)
+
+
+def _explain(console: Console, model: OnnxModel) -> None:
+    report = model.precision or PrecisionReport()
+    for one in (report if report.decisions else explain_given(model, report)).decisions:
+        console.text(f"{one.name} ({one.origin or one.op_type}): {one.data_type}: {one.reason}")
 
 
 def tidy(source: str) -> OnnxModel:

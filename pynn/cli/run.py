@@ -21,6 +21,8 @@ from ..errors import InputError, ValidationError
 from ..options import Shapes
 from . import arguments as common
 from .console import Console
+from .precision import add_precision, argument_of
+from .precision import show as show_precision
 from .progress import Bars, add_control
 
 HELP = "run a model or an engine on files or random data"
@@ -34,6 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", type=int, default=0, metavar="N", help="number of the GPU")
     parser.add_argument("--random-seed", type=int, default=0, metavar="N", help="seed of random inputs")
     common.add_shapes(parser)
+    add_precision(parser)
     add_control(parser)
     common.add_library(parser)
 
@@ -63,6 +66,7 @@ def execute(options: argparse.Namespace, console: Console) -> int:
                 "backend": executable.backend,
                 "report": executable.report.to_dict() if executable.report is not None else None,
                 "notes": list(executable.notes),
+                "precision": executable.precision.to_dict() if executable.precision is not None else None,
                 "seconds": seconds,
                 "inputs": [_record(name, array) for name, array in inputs.items()],
                 "outputs": [_record(name, array) for name, array in outputs.items()],
@@ -84,10 +88,13 @@ def _open(options: argparse.Namespace, shapes: Shapes, console: Console) -> Exec
                 shapes=shapes,
                 device=options.device,
                 tensorrt_library=options.tensorrt_library,
+                **argument_of(options),
                 **bars.control(options),
             )
     if options.backend == "onnxruntime":
         raise ValidationError(f"{options.model} is a TensorRT engine; --backend onnxruntime cannot run it")
+    if options.precision is not None:
+        raise ValidationError(f"{options.model} is an engine: its precision was settled when it was built")
     if shapes:
         console.remark("--shapes only chooses random inputs here: an engine's shapes were fixed when it was built")
     return pynn.load_engine(options.model, device=options.device, tensorrt_library=options.tensorrt_library)
@@ -149,6 +156,7 @@ def _show(console: Console, executable: Executable, outputs: dict[str, Array], s
         console.text(executable.report.reason)
     for note in executable.notes:
         console.remark(note)
+    show_precision(console, executable.precision)
     records = [_record(name, array) for name, array in outputs.items()]
     rows = [(r["name"], r["data_type"], r["shape"], r.get("summary", "")) for r in records]
     console.table(("output", "type", "shape", "values"), rows)

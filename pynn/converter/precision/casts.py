@@ -136,7 +136,7 @@ class _Caster:
 
     def _cast(self, source: str, made: str) -> None:
         goes = self.graph.values[made].data_type
-        self.nodes.append(OnnxNode("Cast", [source], [made], {"to": goes}, f"{made}/Cast", CAST_ORIGIN))
+        self.nodes.append(OnnxNode("Cast", [source], [made], {"to": goes}, f"{source}/to_{goes}", CAST_ORIGIN))
 
 
 def _drop_unused(graph: OnnxGraph) -> None:

@@ -52,7 +52,7 @@ class PrecisionPlan:
     def _passes(self, whole: bool) -> Iterable[Pass]:
         precision, target, used = self.precision, self.target, str(self.used)
         keep, calibrated = precision.keep, precision.calibration is not None and self.used in _CALIBRATED
-        if whole:
+        if whole and keep:
             yield check_names(keep)
         if calibrated:
             yield self._quantize_operands(whole)

@@ -110,4 +110,7 @@ def _origin(node: OnnxNode) -> str:
 def _plain(graph: OnnxGraph, node: OnnxNode) -> str:
     if node.op_type == "Cast":
         return "a conversion of the model's own"
-    return "no float32 in it" if type_of(graph, node) != "float32" else "as the model says"
+    found = type_of(graph, node)
+    if found == "unknown":
+        return "its types are not known: left alone"
+    return "as the model says" if found == "float32" else "no float32 in it"
