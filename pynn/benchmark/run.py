@@ -22,7 +22,7 @@ from ..converter.convert import to_onnx
 from ..converter.model import OnnxModel
 from ..errors import BackendUnavailableError, PynnError, ValidationError
 from ..graph import Graph
-from ..options import Options, Shapes
+from ..options import Options, Shapes, parse_sizes
 from . import peers_ort, peers_torch
 from .contestant import Arrays, Call, Contestant, prepare, relative_error
 from .device import DeviceTimer
@@ -65,6 +65,7 @@ def bench(
     BackendUnavailableError with every reason when nothing could be timed.
     """
     names = _check(backends, seconds, iterations)
+    parse_sizes(shapes)
     title = _title(model)
     module = model if peers_torch.is_module(model) else None
     if module is not None:

@@ -110,6 +110,15 @@ def test_symbols_get_the_best_size_of_their_range(tmp_path: Path) -> None:
     assert report["onnxruntime-cpu"].relative_error == 0
 
 
+@pytest.mark.parametrize("shapes", [{"batch": (1, 4, 8)}, [{"batch": (4, 4, 4)}, {"batch": (8, 8, 8)}]])
+def test_named_dimensions_of_a_graph_get_the_best_of_the_first_profile(shapes: Any) -> None:
+    b = pynn.GraphBuilder()
+    graph = b.finish({"y": b.relu(b.input("x", ["batch", 2], "float32"))})
+    report = pynn.bench(graph, shapes=shapes, iterations=2, backend="onnxruntime")
+    assert report.inputs == {"x": "float32[4, 2]"}
+    assert report["onnxruntime-cpu"].relative_error == 0
+
+
 def test_an_executable_is_timed_and_left_open() -> None:
     executable = fakes.FakeExecutable()
     report = pynn.bench(executable, iterations=3)
@@ -136,6 +145,7 @@ def test_options_of_a_compilation_are_refused_for_what_is_compiled() -> None:
         ({"iterations": 1.5}, "iterations must be a positive integer"),
         ({"iterations": 1, "seconds": 1}, "seconds or iterations, not both"),
         ({"shapes": {"z": 1}}, "neither an input nor a symbolic dimension"),
+        ({"shapes": "4"}, "shapes must map names to sizes"),
         ({"backend": "metal"}, "backend"),
     ],
 )
