@@ -19,6 +19,9 @@ from .onnx_graph import OnnxGraph
 PROTOBUF_LIMIT = 2**31 - 2**20
 INLINE_BYTES = 1024
 """Initializers up to this size are written into the proto: shapes and scalars must be there for shape inference."""
+REPLACEABLE_BYTES = 16
+"""Float initializers above this size are weights, which an engine may get later; smaller ones are bounds, exponents and
+the like, which decide what is built."""
 
 _ELEMENT_TYPES: dict[str, int] = {
     name.lower(): number for name, number in TensorProto.DataType.items() if name != "UNDEFINED"
@@ -199,9 +202,9 @@ def _tensors(graph: Any) -> Iterator[TensorProto]:
 
 
 def topology_parts(proto: bytes) -> Iterator[tuple[str, bytes | memoryview]]:
-    """The model without the values of its larger float weights, named, and those of its larger other weights: what is
-    left is the same for two models that differ in float weights only."""
-    stripped, spans = detach(proto, INLINE_BYTES)
+    """The model without the values of its float weights, named, and the values of other initializers: the same for two
+    models that differ in float weights only."""
+    stripped, spans = detach(proto, REPLACEABLE_BYTES)
     yield "topology", stripped
     tensors = onnx.load_model_from_string(stripped).graph.initializer if spans else ()
     for number, tensor in enumerate(tensors):
@@ -215,7 +218,7 @@ def float_weights(model: OnnxModel) -> Iterator[tuple[str, memoryview]]:
     for name, array in model.weights.items():
         if "float" in array.dtype.name:
             yield name, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-    stripped, spans = detach(model.proto, INLINE_BYTES)
+    stripped, spans = detach(model.proto, REPLACEABLE_BYTES)
     tensors = onnx.load_model_from_string(stripped).graph.initializer if spans else ()
     for number, tensor in enumerate(tensors):
         if number in spans and "float" in element_type_name(tensor.data_type):

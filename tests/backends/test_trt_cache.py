@@ -145,6 +145,17 @@ def gathered(rows: list[int], scale: float) -> OnnxModel:
     return model_of(nodes, {"x": x}, {"y": y}, w=weights_of() * scale, rows=np.array(rows, np.int64))
 
 
+def test_small_float_weights_are_no_part_of_a_topology_but_scalars_are() -> None:
+    def biased(bias: float, bound: float) -> OnnxModel:
+        nodes = [helper.make_node("Add", ["x", "b"], ["s"]), helper.make_node("Clip", ["s", "bound"], ["y"])]
+        spec = (TensorProto.FLOAT, [4, 64])
+        return model_of(nodes, {"x": spec}, {"y": spec}, b=np.full(64, bias, np.float32), bound=np.float32(bound))
+
+    one = model_digest(biased(1, 0), topology=True)
+    assert one == model_digest(biased(2, 0), topology=True)
+    assert one != model_digest(biased(1, 1), topology=True)
+
+
 @pytest.mark.parametrize("outside", [False, True])
 def test_a_topology_is_the_same_for_other_float_weights(outside: bool) -> None:
     rows = [0, 1, 2, 3] * 64
