@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def test_a_new_process_hits(tmp_path: Path) -> None:
     assert not cold["cache"]["hit"] and cold["seconds"]["build"] > 0
     assert warm["cache"]["hit"] and "build" not in warm["seconds"]
     assert warm["cache"]["key"] == cold["cache"]["key"]
-    assert warm["y"] == cold["y"]
+    np.testing.assert_allclose(warm["y"], cold["y"], rtol=1e-5)
     print("build", cold["seconds"]["build"], "read", warm["cache"]["seconds"])
     if not cold["flavor"].startswith("TensorRT for RTX"):
         pytest.skip("only TensorRT for RTX compiles kernels before the first run; the rest was checked")
@@ -135,7 +136,7 @@ def test_an_engine_that_the_library_refuses_is_built_again(tmp_path: Path) -> No
     store = Store.open(tmp_path)
     entry = only(store, ENGINES)
     assert entry.header is not None
-    broken = type(file)(**{**file.__dict__, "plan": b"vtrt" + bytes(5000)})
+    broken = replace(file, plan=b"vtrt" + bytes(5000))
     with store.locked(ENGINES, entry.key):
         assert store.write(ENGINES, entry.key, broken.parts(), entry.header.details) == ""
     with compiled(tmp_path) as executable:
@@ -156,7 +157,7 @@ def test_kernels_that_the_library_refuses_are_no_error(tmp_path: Path) -> None:
         check(executable)
 
 
-def test_two_threads_of_options_share_no_engine(tmp_path: Path) -> None:
+def test_other_options_are_other_engines(tmp_path: Path) -> None:
     with compiled(tmp_path) as a, compiled(tmp_path, optimization_level=1) as b, compiled(tmp_path, tiny(5)) as c:
         assert len({a.cache.key, b.cache.key, c.cache.key}) == 3
         check(a), check(b), check(c, 5)
