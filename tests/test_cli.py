@@ -23,6 +23,7 @@ from pynn.cli.arguments import parse_shapes
 from pynn.cli.console import Console
 from pynn.cli.run import random_inputs, read_inputs, write_npz
 from pynn.converter import TensorSpec
+from pynn.errors import ValidationError
 
 pytestmark = pytest.mark.ort
 
@@ -204,6 +205,12 @@ def test_shapes() -> None:
         "v": [4],
         "a=b": 5,
     }
+
+
+def test_a_name_given_again_is_the_next_profile() -> None:
+    assert parse_shapes(["n=1", "n=2:4:8", "m=3"]) == [{"n": 1, "m": 3}, {"n": (2, 4, 8), "m": 3}]
+    with pytest.raises(ValidationError, match="gives 'm' 2 times and another name 3 times"):
+        parse_shapes(["n=1", "m=3", "n=2", "m=4", "n=5"])
 
 
 # -- doctor

@@ -31,6 +31,7 @@ _LEVELS = (37, 131, 523, 11, 2053, 8209, 5, 32771, 131101)
 _STEPS = (0, 1, 3, 6)
 """Sizes of a dimension: a level and these added. They have every remainder modulo 2 and 4, and two of modulo 3."""
 _ATTEMPTS = 2
+_BEFORE_ALL = -(2**63) + 1
 
 
 class _DifferenceError(Exception):
@@ -133,6 +134,8 @@ def _unified(
             if node.op_type == "Reshape" and i == 1 and not solved[name].is_filled:
                 kept = merged.dims_of(node.inputs[0])
                 node.inputs[1] = shapes.target(solved[name].entries, [fitter.fit(dims) for dims in kept])
+            elif node.op_type == "Slice" and i == 2:
+                node.inputs[2] = shapes.vector(_slice_ends(merged, node, solved[name].entries))
             else:
                 solution = solved[name]
                 make = shapes.filled if solution.is_filled else shapes.array
@@ -142,6 +145,19 @@ def _unified(
     shapes.put_first()
     merged.open_shapes()
     return first, rewrites
+
+
+def _slice_ends(merged: _Merged, node: OnnxNode, ends: Sequence[int]) -> list[int]:
+    """``ends`` of a Slice with a constant in place of what is before the first element at any size: TensorRT's parser
+    (1.4 to 1.7) takes a calculated -(size + 1) for the last element, and the slice for empty."""
+    axes = merged.graph.initializers[node.inputs[3]].tolist()
+    dims = merged.dims_of(node.inputs[0])
+    columns = zip(*(array.tolist() for array in merged.constants[node.inputs[2]]), strict=True)
+    before = [
+        all(end < -dim for end, dim in zip(column, dims[a], strict=True))
+        for column, a in zip(columns, axes, strict=True)
+    ]
+    return [_BEFORE_ALL if is_before else end for end, is_before in zip(ends, before, strict=True)]
 
 
 def _source(graph: Graph, onnx_graph: OnnxGraph, name: str) -> tuple[str, int]:

@@ -13,6 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import pynn
 from pynn.backends import trt_build
 from pynn.backends.base import BuildControl, CompileOptions
 from pynn.backends.engine_file import EngineFile
@@ -72,6 +73,37 @@ def test_dynamic_batch(trt_library: Library) -> None:
     assert engine.ranges["x"] == ((1, 4, 8), (64, 64, 64))
     assumed = build_plan(tiny("batch"), trt_library)
     assert assumed.inputs[0].shape == (1, 64) and "'batch'" in assumed.notes[0]
+
+
+def test_several_profiles(newest_library: Library, tmp_path: Path) -> None:
+    profiles = ({"batch": 1}, {"batch": (2, 8, 32)})
+    engine = build_plan(tiny("batch"), newest_library, CompileOptions(profiles=profiles), (86,))
+    assert engine.ranges["x"] == ((1, 1, 32), (64, 64, 64))
+    assert [one["x"][0] for one in engine.profiles] == [(1, 1, 1), (2, 8, 32)]
+    assert EngineFile.load(engine.save(tmp_path / "m.engine")).profiles == engine.profiles
+
+
+def test_named_dimensions_of_a_graph(newest_library: Library) -> None:
+    """Sizes that the engine calculates: of Resize, Reshape, Expand, Slice and limits of indices."""
+    b = pynn.GraphBuilder()
+    x, ids = b.input("x", ["batch", 3, "height", 8], "float32"), b.input("ids", ["batch", 2], "int32")
+    w = b.constant(np.ones((4, 3, 3, 3), np.float32))
+    y = b.resample2d(b.conv2d(x, w, padding=[1, 1, 1, 1], strides=[2, 2]), scales=[2, 2])
+    batch, _, height, _ = y.shape
+    rows = b.reshape(y, [batch, 4 * height, 8])
+    picked = b.gather(b.reverse(rows), ids, axis=1)
+    spread = b.expand(b.reshape(b.average_pool2d(x), [1, batch, 3]), [2, batch, 3])
+    graph = b.finish({"picked": picked, "spread": spread, "cut": b.slice(rows, [0, 1, 0], [batch, height, 8])})
+    shapes = [{"batch": 1, "height": (4, 8, 16)}, {"batch": (2, 8, 32), "height": (4, 8, 16)}]
+    folder = Path(newest_library.info.path).parent
+    engine = pynn.build_engine(graph, shapes=shapes, compute_capabilities=["8.6"], tensorrt_library=folder)
+    assert [spec.shape for spec in engine.inputs] == [("batch", 3, "height", 8), ("batch", 2)]
+    assert [spec.shape for spec in engine.outputs] == [("batch", "batch", 2, 8), (2, "batch", 3), ("batch", None, 8)]
+    assert len(engine.profiles) == 2
+    fixed = pynn.build_engine(
+        graph, shapes={"batch": 2, "height": 8}, compute_capabilities=["8.6"], tensorrt_library=folder
+    )
+    assert all(spec.is_static for spec in (*fixed.inputs, *fixed.outputs))
 
 
 def test_weights_inside_and_outside_are_the_same_model(newest_library: Library) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pynn.backends import engine_file
-from pynn.backends.engine_file import MAGIC, EngineFile
+from pynn.backends.engine_file import FORMAT, MAGIC, EngineFile
 from pynn.converter.model import TensorSpec
 from pynn.errors import PlanError
 
@@ -42,6 +44,18 @@ def test_round_trip(engine: EngineFile, tmp_path: Path) -> None:
     assert back.provenance == ("built by pynn 9.8 with TensorRT for RTX 1.6.1.120 for compute capability 8.6, 12.0")
     assert "größe: uint32[batch, 64]" in repr(back)
     assert EngineFile.load(back.to_bytes()).to_bytes() == path.read_bytes()
+
+
+def test_profiles_are_kept_and_may_be_missing(engine: EngineFile, tmp_path: Path) -> None:
+    """Files from before there were several profiles have no key for them."""
+    two = ({"größe": ((1, 1, 1), (64, 64, 64)), "s": ()}, {"größe": ((2, 4, 8), (64, 64, 64)), "s": ()})
+    path = replace(engine, profiles=two).save(tmp_path / "m.engine")
+    assert EngineFile.load(path).profiles == two
+    header = json.dumps({k: v for k, v in engine._header().items() if k != "profiles"}).encode()
+    prefix = engine_file._PREFIX.pack(MAGIC, FORMAT, len(header), len(PLAN), hashlib.sha256(header).digest())
+    padding = bytes(-(len(prefix) + len(header)) % 64)
+    old = EngineFile.load(prefix + header + padding + PLAN)
+    assert old.profiles == () and old.ranges == engine.ranges
 
 
 def test_the_plan_is_aligned_and_not_copied(engine: EngineFile) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from pynn.backends.base import CompileOptions
-from pynn.backends.trt_shapes import BuildShapes, plan_shapes
+from pynn.backends.trt_shapes import BuildShapes, choose_profile, plan_shapes
 from pynn.converter.model import OnnxModel, TensorSpec
-from pynn.errors import UnsupportedModelError, ValidationError
+from pynn.errors import InputError, UnsupportedModelError, ValidationError
 
 Dims = tuple[int | str | None, ...]
 
@@ -79,3 +79,59 @@ def test_other_dimensions_must_be_given(dims: Dims, what: str, advice: str) -> N
 def test_wrong_shapes_are_validation_errors(shapes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         plan({"x": ("batch", 3)}, **shapes)
+
+
+# -- several profiles -----------------------------------------------------------------------
+
+
+def profiles(inputs: dict[str, Dims], *given: dict[str, Any]) -> BuildShapes:
+    return plan_shapes(model(inputs, ("batch", 5)), CompileOptions(profiles=given))
+
+
+def test_profiles_and_what_reaches_over_them() -> None:
+    shapes = profiles({"x": ("batch", 3), "z": ("batch",)}, {"batch": 1}, {"batch": (2, 8, 32)})
+    assert shapes.profiles == (
+        {"x": ((1, 1, 1), (3, 3, 3)), "z": ((1, 1, 1),)},
+        {"x": ((2, 8, 32), (3, 3, 3)), "z": ((2, 8, 32),)},
+    )
+    assert shapes.ranges == {"x": ((1, 1, 32), (3, 3, 3)), "z": ((1, 1, 32),)}
+    assert shapes.inputs[0].shape == ("batch", 3) and shapes.profile == ("x", "z")
+
+
+def test_what_all_profiles_fix_is_fixed() -> None:
+    shapes = profiles({"x": ("batch", "seq")}, {"batch": 4, "seq": (1, 2, 3)}, {"batch": 4, "seq": (5, 6, 7)})
+    assert shapes.inputs[0].shape == (4, "seq") and shapes.outputs[0].shape == (4, 5)
+
+
+def test_a_batch_that_no_profile_gives_is_one() -> None:
+    shapes = profiles({"x": ("batch", "seq")}, {"seq": (1, 2, 3)}, {"seq": (5, 6, 7)})
+    assert [one["x"][0] for one in shapes.profiles] == [(1, 1, 1)] * 2 and len(shapes.notes) == 1
+
+
+def test_a_dimension_that_some_profiles_leave_out() -> None:
+    with pytest.raises(ValidationError, match=r"profile 1 gives dimension 0 of input 'x' no size, but profile 0 does"):
+        profiles({"x": (None, 3)}, {"x": [(1, 2, 3), 3]}, {})
+
+
+def ranges(**inputs: list[tuple[int, int, int]]) -> dict[str, tuple[tuple[int, int, int], ...]]:
+    return {name: tuple(dims) for name, dims in inputs.items()}
+
+
+@pytest.mark.parametrize(
+    ("shape", "index"),
+    [((1, 64), 0), ((2, 64), 1), ((8, 64), 2), ((9, 64), 2), ((4, 64), 1), ((32, 64), 3), ((1, 65), 3)],
+)
+def test_the_profile_for_a_shape(shape: tuple[int, ...], index: int) -> None:
+    """The one that is best at it, else the smallest that takes it."""
+    known = [
+        ranges(x=[(1, 1, 1), (64, 64, 64)]),
+        ranges(x=[(1, 4, 8), (64, 64, 64)]),
+        ranges(x=[(2, 8, 16), (64, 64, 64)]),
+        ranges(x=[(1, 16, 32), (64, 64, 128)]),
+    ]
+    assert choose_profile(known, {"x": shape}) == index
+
+
+def test_no_profile_for_a_shape() -> None:
+    with pytest.raises(InputError, match=r"none of 1 profiles takes the shapes x: \[3\]"):
+        choose_profile([ranges(x=[(1, 1, 2)])], {"x": (3,)})

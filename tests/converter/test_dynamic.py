@@ -292,3 +292,12 @@ def test_the_dimension_at_fault_is_named() -> None:
     x = b.input("x", ["batch", 3, "height", "width"], "float32")
     y = b.max_pool2d(x, window_dimensions=[2, 2], strides=[1, 2], output_shape_rounding="ceil")
     refused(b.finish({"y": y}), "dimension 'width' may not decide")
+
+
+def test_a_reversed_dimension_ends_before_its_first_element() -> None:
+    """By a constant: TensorRT takes a calculated -(size + 1) for the last element."""
+    b = GraphBuilder()
+    x = b.input("x", ["n", 3], "float32")
+    graph = lower_graph(b.finish({"y": b.reverse(x)}))
+    (node,) = graph.nodes
+    assert graph.initializers[node.inputs[2]].tolist() == [-(2**63) + 1] * 2

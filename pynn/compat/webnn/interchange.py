@@ -54,6 +54,9 @@ def to_file(
 
     ``narrow`` has the inputs that are of a 4-bit type and travel in another.
     """
+    if graph.dimensions:
+        names = ", ".join(map(repr, graph.dimensions))
+        raise ValidationError(f"graph files have numbers for all dimensions, not names ({names}); build with numbers")
     return _Writer(graph, inputs, narrow, quantized).file
 
 
