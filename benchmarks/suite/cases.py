@@ -255,6 +255,8 @@ def threads(setting: Setting) -> Record:
         }
         rates: dict[str, list[float]] = {name: [] for name in ways}
         order = list(ways)
+        for name in order:  # contexts for runs at a time are made when they are first wanted
+            rate(ways[name], net.inputs, seconds / 4)
         for _ in range(rounds):
             random.Random(0).shuffle(order)
             for name in order:

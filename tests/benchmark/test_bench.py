@@ -130,6 +130,19 @@ def test_an_executable_is_timed_and_left_open() -> None:
     executable.run({"x": np.zeros(4, np.float32)})
 
 
+def test_on_a_gpu_the_floor_and_map_are_beside(clock: fakes.Clock) -> None:
+    with fakes.FakeExecutable(clock) as executable:
+        report = pynn.bench(executable, iterations=3)
+    (entry,) = report.entries
+    assert set(entry.device) == {"enqueue", "h2d", "compute", "d2h", "floor", "mapped"}
+    assert report.floor is not None and report.floor.median == pytest.approx(7)
+    assert entry.device["h2d"].median == entry.device["d2h"].median == pytest.approx(2)
+    assert entry.mapped_throughput is not None and entry.mapped_throughput > 0
+    assert "7.0 compute, 4.0 copies" in report.verdict
+    assert report.to_dict()["floor_us"]["median"] == pytest.approx(7)
+    assert clock.open == 0
+
+
 def test_options_of_a_compilation_are_refused_for_what_is_compiled() -> None:
     with pytest.raises(ValidationError, match="an Executable is compiled already; precision has no effect"):
         pynn.bench(fakes.FakeExecutable(), precision="fp16")

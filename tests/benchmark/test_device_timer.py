@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,21 +15,6 @@ from . import fakes
 
 X = {"x": np.arange(4, dtype=np.float32)}
 Y = {"y": np.zeros(4, np.float32)}
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> fakes.Clock:
-    clock = fakes.Clock()
-    monkeypatch.setattr(device, "discover", lambda: SimpleNamespace(require=lambda: clock))
-    monkeypatch.setattr(device, "Device", lambda driver, index: fakes.Device(clock))
-    for name, kind in (
-        ("Stream", fakes.Stream),
-        ("Event", fakes.Event),
-        ("PinnedMemory", fakes.Memory),
-        ("DeviceMemory", fakes.Memory),
-    ):
-        monkeypatch.setattr(device, name, kind)
-    return clock
 
 
 def test_each_quantity_is_what_the_gpu_took(clock: fakes.Clock) -> None:
