@@ -12,7 +12,7 @@ from .backends.base import Executable
 from .backends.partition_report import PartitionReport, whole
 from .backends.report import BackendReport
 from .converter.model import TensorSpec
-from .dispatch import Bound, Key
+from .dispatch import ReadyRuns
 from .errors import InvalidStateError
 from .graph import Graph, Operand
 from .types import OperandDescriptor
@@ -42,7 +42,7 @@ class MLGraph:
     def __init__(self, context: MLContext, graph: Graph, executable: Executable) -> None:
         self._context = context
         self._executable: Executable | None = executable
-        self._bound: dict[Key, Bound] = {}
+        self._ready = ReadyRuns()
         self._host_reason: str | None = None
         self.inputs = MappingProxyType(_descriptors(graph.inputs, executable.inputs))
         self.outputs = MappingProxyType(_descriptors(graph.outputs, executable.outputs))
@@ -75,8 +75,7 @@ class MLGraph:
     def destroy(self) -> None:
         """Give the executable back. Idempotent; queued work still completes."""
         executable, self._executable = self._executable, None
-        for bound in list(self._bound.values()):
-            bound.end()
+        self._ready.end()
         if executable is not None:
             self._context._timeline.after_pending(executable.close)
 

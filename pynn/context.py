@@ -123,12 +123,13 @@ class MLContext:
         back end fails. Spec: https://www.w3.org/TR/webnn/#api-mlcontext-dispatch.
         """
         try:
-            key = (*inputs, *map(id, inputs.values()), None, *outputs, *map(id, outputs.values()))
-            bound = graph._bound[key]
+            known_inputs, known_outputs, bound = graph._ready.last
+            if bound is None or known_inputs != inputs or known_outputs != outputs:
+                bound = graph._ready.find(inputs, outputs)
             ready = stream is None and graph._context is self and self._timeline.last is None
-        except (AttributeError, KeyError, TypeError):
-            ready = False
-        if ready:
+        except (AttributeError, KeyError, TypeError, ValueError):
+            bound, ready = None, False
+        if ready and bound is not None:
             lock = self._timeline.lock
             lock.acquire()  # takes half the time of a with statement, which is counted here
             try:
@@ -150,7 +151,7 @@ class MLContext:
         def now() -> None:
             queue = self._queue()
             user = None if handle is None or queue is None else queue.user_stream("dispatch", handle)
-            bound = prepare(queue, executable, graph._bound, (inputs, outputs), (sources, targets))
+            bound = prepare(queue, executable, graph._ready, (inputs, outputs), (sources, targets))
             if isinstance(bound, Bound):
                 graph._host_reason = ""
                 launch_between(bound, user)
@@ -340,6 +341,8 @@ class MLContext:
     ) -> MLTensor:
         tensor = MLTensor(self, storage, descriptor, readable=readable, writable=writable, constant=constant)
         self._tensors.add(tensor)
+        for graph in list(self._graphs):
+            graph._ready.forget_last()
         return tensor
 
     def _queue(self) -> DeviceQueue | None:

@@ -27,6 +27,10 @@ ALIGNMENT = 256
 """TensorRT wants addresses that are multiples of this."""
 
 
+Asked = tuple[Tensors | None, Tensors | None, "Bound | None"]
+_NOTHING: Asked = (None, None, None)
+
+
 class Bound:
     """A graph bound to tensors of a GPU: ``launch`` is all that a dispatch needs, or None when a tensor is gone.
 
@@ -47,15 +51,15 @@ class Bound:
     )
 
     def __init__(
-        self, queue: DeviceQueue, run: DeviceRun, home: dict[Key, Bound], key: Key, tensors: Sequence[MLTensor]
-    ):
+        self, queue: DeviceQueue, run: DeviceRun, home: ReadyRuns, key: Key, tensors: Sequence[MLTensor]
+    ) -> None:
         self.launch: Callable[[], None] | None = run.launch
         self.recent = False
         self.queue = queue
         self._run, self._home, self._key = run, home, key
         self._storages = [tensor._storage for tensor in tensors]
         self._references = [weakref.ref(tensor, self._forgotten) for tensor in tensors]
-        home[key] = self
+        home.kept[key] = self
         for tensor in tensors:
             tensor._bound.add(self)
         if any(tensor.destroyed for tensor in tensors):
@@ -66,7 +70,7 @@ class Bound:
 
     def end(self) -> None:
         """No launch from now on. Idempotent; from any thread, and from garbage collection."""
-        self._home.pop(self._key, None)
+        self._home.drop(self, self._key)
         if self.launch is not None:
             self.launch = None
             self.queue.retire(self._close)
@@ -76,21 +80,64 @@ class Bound:
         self._storages.clear()
 
 
+class ReadyRuns:
+    """What a graph keeps ready: ``kept`` by names and identities of tensors; the ``last`` one, and the one before it,
+    with the mappings they were asked for with, which are quicker to compare but hold the tensors."""
+
+    __slots__ = ("_before", "kept", "last")
+
+    def __init__(self) -> None:
+        self.kept: dict[Key, Bound] = {}
+        self.forget_last()
+
+    def forget_last(self) -> None:
+        self.last = self._before = _NOTHING
+
+    def find(self, inputs: Tensors, outputs: Tensors) -> Bound:
+        """The run for these tensors, which are not those of the last one. Raises KeyError."""
+        known_inputs, known_outputs, bound = self._before
+        if bound is not None and known_inputs == inputs and known_outputs == outputs:
+            self.last, self._before = self._before, self.last
+            return bound
+        bound = self.kept[key_of(inputs, outputs)]
+        self._before = self.last
+        self.last = (dict(inputs), dict(outputs), bound)
+        return bound
+
+    def drop(self, bound: Bound, key: Key) -> None:
+        self.kept.pop(key, None)
+        if bound in (self.last[2], self._before[2]):
+            self.forget_last()
+
+    def end(self) -> None:
+        for bound in list(self.kept.values()):
+            bound.end()
+
+    def make_room(self) -> None:
+        """End those that were not used since this looked at them before, until there is room for one more."""
+        while len(self.kept) >= MAX_BOUND:
+            key, oldest = next(iter(self.kept.items()))
+            if oldest.recent:
+                oldest.recent = False
+                self.kept[key] = self.kept.pop(key)
+            else:
+                oldest.end()
+
+
 def key_of(inputs: Tensors, outputs: Tensors) -> Key:
-    """Names and identities. The first lines of ``MLContext.dispatch`` have the same expression."""
     return (*inputs, *map(id, inputs.values()), None, *outputs, *map(id, outputs.values()))
 
 
 def prepare(
     queue: DeviceQueue | None,
     executable: Executable,
-    home: dict[Key, Bound],
+    home: ReadyRuns,
     tensors: tuple[Tensors, Tensors],
     storages: tuple[Storages, Storages],
 ) -> Bound | str:
     """The graph bound to these inputs and outputs, in ``home`` for the next time; or why it must run by main memory."""
     key = key_of(*tensors)
-    known = home.get(key)
+    known = home.kept.get(key)
     if known is not None:
         known.recent = True
         return known
@@ -104,13 +151,7 @@ def prepare(
         run = executable.bind_device(queue.stream.address, _places(inputs), _places(outputs))
     if run is None:
         return f"{executable.backend} does not take memory of a GPU for this graph"
-    while len(home) >= MAX_BOUND:
-        oldest = home[next(iter(home))]
-        if oldest.recent:
-            oldest.recent = False
-            home[oldest._key] = home.pop(oldest._key)
-        else:
-            oldest.end()
+    home.make_room()
     return Bound(queue, run, home, key, [*tensors[0].values(), *tensors[1].values()])
 
 

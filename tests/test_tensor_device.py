@@ -213,7 +213,7 @@ def test_a_new_tensor_in_an_old_ones_place_is_bound_anew(context: MLContext, gpu
         if i % 2:
             x.destroy()
         del x
-    assert gpu.made[0].bindings == 50 and len(graph._bound) <= 1
+    assert gpu.made[0].bindings == 50 and len(graph._ready.kept) <= 1
 
 
 def test_few_sets_of_tensors_are_kept_and_those_in_use_longest(context: MLContext, gpu: FakeGpu) -> None:
@@ -224,14 +224,14 @@ def test_few_sets_of_tensors_are_kept_and_those_in_use_longest(context: MLContex
         context.dispatch(graph, {"x": often, "y": y}, {"z": z})
         context.dispatch(graph, {"x": x, "y": y}, {"z": z})
         assert context.read_tensor(z)[0] == i + 1
-        assert len(graph._bound) <= MAX_BOUND and len(FakeRun.alive) <= MAX_BOUND
+        assert len(graph._ready.kept) <= MAX_BOUND and len(FakeRun.alive) <= MAX_BOUND
     assert gpu.made[0].bindings == 3 * MAX_BOUND + 1
 
 
 def test_a_failing_launch_is_told_and_the_next_one_works(context: MLContext, gpu: FakeGpu) -> None:
     graph, x, y, z = add_graph(context), tensor(context, 1, 2), tensor(context, 3, 4), tensor(context)
     context.dispatch(graph, {"x": x, "y": y}, {"z": z})
-    (bound,) = graph._bound.values()
+    (bound,) = graph._ready.kept.values()
     launch, failures = bound.launch, [ExecutionError("no"), TypeError("no"), KeyError("no")]
     assert launch is not None
     for error in failures:
@@ -318,8 +318,25 @@ def test_tensors_forgotten_in_flight(context: MLContext, api: FakeApi) -> None:
         context.dispatch(graph, {"x": x, "y": y}, {"z": w})
         del x
         gc.collect()
-        assert blocks(api) == before and not FakeRun.alive and not graph._bound
+        assert blocks(api) == before and not FakeRun.alive and not graph._ready.kept
         assert context.read_tensor(w).tolist() == [11, 22]
+
+
+def test_the_tensors_of_the_last_dispatches_are_held_until_the_next_tensor(context: MLContext, api: FakeApi) -> None:
+    graph, y, w = add_graph(context), tensor(context, 10, 20), tensor(context)
+    before = blocks(api)
+    for _ in range(2):
+        x = tensor(context, 1, 2)
+        for _ in range(4):
+            context.dispatch(graph, {"x": x, "y": y}, {"z": w})
+        del x
+        gc.collect()
+        assert blocks(api) == before + 1
+    x = tensor(context, 5, 5)
+    gc.collect()
+    assert blocks(api) == before + 1
+    x.destroy()
+    assert blocks(api) == before
 
 
 def test_what_is_retired_while_the_stream_is_in_use_goes_later(context: MLContext, api: FakeApi) -> None:

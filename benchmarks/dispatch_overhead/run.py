@@ -9,6 +9,7 @@ a GPU machine ``benchmarks/dispatch_overhead/gpu.py`` measures the whole.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import statistics
@@ -38,33 +39,34 @@ def per_call_us(call: Callable[[], object]) -> float:
     return (time.perf_counter_ns() - start) / CALLS / 1000
 
 
-def case(names: tuple[str, ...]) -> Callable[[], object]:
-    """A dispatch of a graph with these inputs and one output, whose launch is a C function that does nothing."""
+def case(names: tuple[str, ...], sets: int = 1) -> Callable[[], object]:
+    """A dispatch of a graph with these inputs and one output, whose launch is a C function that does nothing; to
+    ``sets`` of tensors in turn."""
     context = gpu_context(FakeGpu(FakeApi(), lambda a: {"z": np.concatenate(list(a.values()))}))
     b = context.create_graph_builder()
     inputs = [b.input(name, [4, 64], "float32") for name in names]
     graph = b.build({"z": b.concat(inputs, 0) if len(inputs) > 1 else b.relu(inputs[0])})
-    shape = graph.outputs["z"].shape
-    tensors = {name: context.create_tensor([4, 64], "float32") for name in names}
-    out = {"z": context.create_tensor(shape, "float32")}
-    (bound,) = _bound(context, graph, tensors, out)
-    bound.launch = time.perf_counter_ns
+    tensors = [{name: context.create_tensor([4, 64], "float32") for name in names} for _ in range(sets)]
+    outputs = [{"z": context.create_tensor(graph.outputs["z"], readable=True)} for _ in range(sets)]
+    for inputs_now, outputs_now in zip(tensors, outputs, strict=True):
+        context.dispatch(graph, inputs_now, outputs_now)
+    for bound in graph._ready.kept.values():
+        bound.launch = time.perf_counter_ns
     dispatch = context.dispatch
-    return lambda: dispatch(graph, tensors, out)
-
-
-def _bound(context: pynn.MLContext, graph: pynn.MLGraph, tensors: Any, out: Any) -> Any:
-    context.dispatch(graph, tensors, out)
-    return graph._bound.values()
+    if sets == 1:
+        return lambda: dispatch(graph, tensors[0], outputs[0])
+    turns = itertools.cycle(zip(tensors, outputs, strict=True))
+    return lambda: dispatch(graph, *next(turns))
 
 
 def measure(rounds: int) -> dict[str, Any]:
-    one, four = case(("x",)), case(("a", "b", "c", "d"))
+    one, four, two_sets = case(("x",)), case(("a", "b", "c", "d")), case(("x",), sets=2)
     launch = time.perf_counter_ns
     calls: dict[str, Callable[[], object]] = {
         "the launch alone": lambda: launch(),
         "dispatch, 1 input, 1 output": one,
         "dispatch, 4 inputs, 1 output": four,
+        "dispatch, 1 input, 1 output, two sets in turn": two_sets,
     }
     times: dict[str, list[float]] = {name: [] for name in calls}
     for i in range(rounds):
