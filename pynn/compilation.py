@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import Unpack
 
-from .backends.base import Executable
+from .backends.base import CompileOptions, Executable
 from .backends.named_sizes import settle_sizes
 from .backends.report import BackendReport
 from .backends.selection import refusal_message, select, warn_fallback
@@ -91,10 +91,13 @@ def load_engine(
     source: str | os.PathLike[str] | bytes | EngineFile,
     *,
     tensorrt_library: str | os.PathLike[str] | None = None,
+    weights: Model | None = None,
     **options: Unpack[RunOptions],
 ) -> Executable:
     """An engine of ``build_engine`` (or a plan of TensorRT's own tools) ready to run.
 
+    An engine built with ``refit=True`` has no weights: ``weights`` is the model that it was built from, or one that
+    differs in float weights only, in the precision that the engine computes in.
     ``pynn.options.RunOptions`` describes the other arguments. Raises PlanError for a file that is truncated, damaged,
     or of another library, version or GPU, DeviceUnsupportedError without a GPU, LibraryNotFoundError without a
     TensorRT, OSError when the file cannot be read.
@@ -103,9 +106,21 @@ def load_engine(
 
     wish, compile_options = parse_options("load_engine", options)
     file = source if isinstance(source, EngineFile) else EngineFile.load(source)
-    executable = load_engine(file, library_dir=tensorrt_library, device=wish.device, options=compile_options)
+    model = None if weights is None else _weights_for(file, weights, compile_options)
+    executable = load_engine(
+        file, library_dir=tensorrt_library, device=wish.device, options=compile_options, weights=model
+    )
     executable.report = BackendReport("tensorrt", "default", True, "tensorrt", f"the engine was {file.provenance}")
     return executable
+
+
+def _weights_for(file: EngineFile, weights: Model, options: CompileOptions) -> OnnxModel:
+    """The model as ``build_engine`` makes one for that library: weights have the same names then."""
+    source = load_model(weights)
+    if isinstance(source, Graph):
+        source, options = settle_sizes(source, options)
+    target = Target("tensorrt", file.flavor, file.version, file.compute_capabilities)
+    return apply_precision(source, options.precision, target, backend_passes("tensorrt", file.version))
 
 
 def parse_capability(value: object) -> int:

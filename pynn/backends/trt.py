@@ -147,9 +147,11 @@ def load_engine(
     library_dir: str | os.PathLike[str] | None = None,
     device: int = 0,
     options: CompileOptions | None = None,
+    weights: OnnxModel | None = None,
 ) -> TensorRTExecutable:
     """An engine file (or a plan of TensorRT's own tools), ready to run. A library of the version it was built with is
-    preferred. Of ``options`` those of running hold: caches, CUDA graphs, concurrency, waiting.
+    preferred. Of ``options`` those of running hold: caches, CUDA graphs, concurrency, waiting. ``weights`` go into an
+    engine that was built without them.
 
     Raises PlanError for a file that is truncated, damaged or of another library, DeviceUnsupportedError without a GPU
     that takes it, LibraryNotFoundError without a library, OSError when the file cannot be read.
@@ -172,7 +174,13 @@ def load_engine(
         kernels = None if store is None else KernelCache.of(store, plan_digest(file), verdict.info, verdict.device)
         try:
             executable = open_engine(
-                file, verdict.library, verdict.info, verdict.device, options=options, kernel_cache=kernels
+                file,
+                verdict.library,
+                verdict.info,
+                verdict.device,
+                options=options,
+                kernel_cache=kernels,
+                weights=weights,
             )
             executable.cache = CacheRecord(False, reason="it was loaded from an engine file")
             return executable

@@ -260,6 +260,7 @@ def open_engine(
     *,
     options: CompileOptions | None = None,
     kernel_cache: Kernels | None = None,
+    weights: OnnxModel | None = None,
 ) -> TensorRTExecutable:
     """The executable of a loaded file. Refusals say what the plan was built for, and what is here."""
     wanted = wants_tf32(file)
@@ -270,7 +271,7 @@ def open_engine(
             "or in a process of its own"
         )
     try:
-        return TensorRTExecutable(file, library, device, options=options, kernel_cache=kernel_cache)
+        return TensorRTExecutable(file, library, device, options=options, kernel_cache=kernel_cache, weights=weights)
     except TensorRTError as error:
         here = f"here is {info.title} on {device.info.title}"
         raise type(error)(f"this engine cannot run: it was {file.provenance}; {here}. {error}", log=error.log) from None
