@@ -45,7 +45,7 @@ class Reading:
 @dataclass(frozen=True)
 class Entry:
     """An entry seen from outside. Without ``header``, ``problem`` says what is wrong with it. ``used`` is in seconds
-    of the epoch."""
+    of the epoch; ``identity`` tells this file from a later one."""
 
     kind: str
     key: str
@@ -54,6 +54,7 @@ class Entry:
     used: float
     header: Header | None = None
     problem: str = ""
+    identity: Identity | None = None
 
 
 @dataclass(frozen=True)
@@ -183,15 +184,16 @@ class Store:
         try:
             with path.open("rb") as file:
                 stat = os.fstat(file.fileno())
+                header, problem = None, ""
                 try:
                     header = read_header(file, kind, key)
                     if whole:
                         read_payload(file, header)
                 except CacheError as error:
-                    return Entry(kind, key, path, stat.st_size, stat.st_mtime, problem=str(error))
-                return Entry(kind, key, path, stat.st_size, stat.st_mtime, header)
+                    header, problem = None, str(error)
         except FileNotFoundError:
             return None
+        return Entry(kind, key, path, stat.st_size, stat.st_mtime, header, problem, _identity(stat))
 
     def _files(self, folder: str, pattern: str) -> list[Path]:
         return [path for path in self._home.glob(f"{folder}/{pattern}") if path.is_file()]
@@ -206,7 +208,7 @@ class Store:
             if entry is None:
                 continue
             if entry.problem:
-                self.quarantine(entry.kind, entry.key, entry.problem)
+                self.quarantine(entry.kind, entry.key, entry.problem, entry.identity)
             checked.append(entry)
         return checked
 
