@@ -42,7 +42,7 @@ BLOCKS = (32, 64, 128)
 MIN_ELEMENTS = 4096
 """Smaller weights stay: their scales and kernels would cost more than they save."""
 
-_LEAST_CAPABILITY = {"int8": 75, "int4": 80, "fp8": 89, "fp4": 120}
+_LEAST_CAPABILITY = {"int8": 75, "int4": 80, "fp8": 89, "fp4": 100}
 _OPSET = {"int8": 13, "int4": 21, "fp8": 19, "fp4": 23}
 _OPSET_OF_NARROW_SCALES = 19
 _BLOCKED = ("int4", "fp4")

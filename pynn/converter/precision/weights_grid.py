@@ -150,4 +150,5 @@ def dequantize(quantized: Array, scale: Array, layout: Layout, data_type: str, u
         held = (held * np.float32(unit)).astype(numpy_dtype(data_type)).astype(np.float32)
     wide = quantized.reshape(layout.view).astype(np.float32) * held.reshape(outer, groups, 1, inner)
     narrow: Array = wide.astype(numpy_dtype(data_type))
-    return narrow.reshape(quantized.shape)
+    shaped: Array = narrow.reshape(quantized.shape)
+    return shaped
