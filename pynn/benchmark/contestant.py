@@ -36,10 +36,10 @@ class Contestant:
 
 
 def prepare(
-    make: Callable[[], Contestant], inputs_for: Callable[[Contestant], Arrays], device: int
+    make: Callable[[], Contestant], inputs_for: Callable[[Contestant], Arrays], gpu: Device | None
 ) -> tuple[Contestant, dict[str, Array]]:
     """The contestant with its times and memory, and the results of its first run. Any exception is its refusal."""
-    before, start = free_gpu_memory(device), time.perf_counter()
+    before, start = gpu.free_memory() if gpu is not None else 0, time.perf_counter()
     contestant = make()
     try:
         ready = time.perf_counter()
@@ -51,20 +51,18 @@ def prepare(
         contestant.close()
         raise
     contestant.seconds = {"ready": ready - start, "first_run": ran - start_run, **contestant.seconds}
-    after = free_gpu_memory(device)
-    if before is not None and after is not None:
-        contestant.gpu_memory_bytes = before - after
+    if gpu is not None:
+        contestant.gpu_memory_bytes = before - gpu.free_memory()
     return contestant, first
 
 
-def free_gpu_memory(device: int) -> int | None:
-    """Bytes, or None without a GPU."""
+def open_gpu(device: int) -> Device | None:
+    """The GPU, held so that CUDA starts once, before anything is timed; None without it."""
     driver = discover().driver
     if driver is None:
         return None
     try:
-        with Device(driver, device) as gpu:
-            return gpu.free_memory()
+        return Device(driver, device)
     except PynnError:
         return None
 

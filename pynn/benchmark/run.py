@@ -24,7 +24,7 @@ from ..errors import BackendUnavailableError, PynnError, ValidationError
 from ..graph import Graph
 from ..options import Options, Shapes, parse_sizes
 from . import peers_ort, peers_torch
-from .contestant import Arrays, Call, Contestant, prepare, relative_error
+from .contestant import Arrays, Call, Contestant, open_gpu, prepare, relative_error
 from .device import DeviceTimer
 from .environment import environment
 from .interleave import CallSampler, MapSampler, Sampler, Times, interleave
@@ -110,6 +110,9 @@ class Race:
         self.executable: Executable | None = None
         self.shapes = shapes or {}
         self._seed, self._device, self._stack = seed, device, stack
+        self._gpu = open_gpu(device)
+        if self._gpu is not None:
+            stack.callback(self._gpu.close)
         self._ready: dict[str, Contestant] = {}
         self._errors: dict[str, float | None] = {}
         self._results: dict[str, Array] = {}
@@ -117,7 +120,7 @@ class Race:
     def enter(self, name: str, make: Callable[[], Contestant]) -> None:
         """Make it ready. A peer's refusal, of whatever type, is kept as its reason; pynn's own is raised."""
         try:
-            contestant, results = prepare(make, self._inputs_for, self._device)
+            contestant, results = prepare(make, self._inputs_for, self._gpu)
         except Exception as error:
             if name == PYNN:
                 raise

@@ -43,6 +43,12 @@ class Resource:
 
 
 class Device(Resource):
+    free = 4096
+
+    def free_memory(self) -> int:
+        self.free -= 256
+        return self.free
+
     @contextmanager
     def current(self) -> Any:
         yield

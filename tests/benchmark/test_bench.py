@@ -130,7 +130,8 @@ def test_an_executable_is_timed_and_left_open() -> None:
     executable.run({"x": np.zeros(4, np.float32)})
 
 
-def test_on_a_gpu_the_floor_and_map_are_beside(clock: fakes.Clock) -> None:
+def test_on_a_gpu_the_floor_and_map_are_beside(clock: fakes.Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "open_gpu", lambda index: fakes.Device(clock))
     with fakes.FakeExecutable(clock) as executable:
         report = pynn.bench(executable, iterations=3)
     (entry,) = report.entries
@@ -139,6 +140,7 @@ def test_on_a_gpu_the_floor_and_map_are_beside(clock: fakes.Clock) -> None:
     assert entry.device["h2d"].median == entry.device["d2h"].median == pytest.approx(2)
     assert entry.mapped_throughput is not None and entry.mapped_throughput > 0
     assert "7.0 compute, 4.0 copies" in report.verdict
+    assert entry.gpu_memory_bytes == 256
     assert report.to_dict()["floor_us"]["median"] == pytest.approx(7)
     assert clock.open == 0
 
