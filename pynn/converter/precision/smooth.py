@@ -36,20 +36,26 @@ def smooth(
     ranges: dict[str, float] = {}
     done: list[tuple[OnnxNode, str]] = []
     readers = count_readers(graph)
+    makers = {name: node for node in graph.nodes for name in node.outputs}
+    multiplied: dict[int, OnnxNode] = {}
     for name, group in groups.items():
         amax = np.asarray(channels[name], np.float64)
         factors = _factors(graph, group, amax, strength)
         if factors is None:
             done += [(site.node, f"not smoothed: {name!r} and the weight's rows differ in number") for site in group]
             continue
-        folded = readers[name] == len(group) and _fold(graph, name, factors)
-        smoothed = name if folded else _multiply(graph, name, group, factors)
+        folded = readers[name] == len(group) and _fold(graph, makers.get(name), name, factors)
+        smoothed = name
+        if not folded:
+            multiplied[id(group[0].node)] = _multiply(graph, name, group, factors)
+            smoothed = group[0].node.inputs[0]
         for site in group:
             _scale_rows(graph, site, factors)
             done.append(
                 (site.node, f"smoothed by {strength:g}, {'folded into' if folded else 'by a Mul after'} {name!r}")
             )
         ranges[smoothed] = float((amax / factors).max(initial=0.0))
+    graph.nodes = [one for node in graph.nodes for one in (multiplied.get(id(node)), node) if one is not None]
     return ranges, done
 
 
@@ -82,9 +88,8 @@ def _scale_rows(graph: OnnxGraph, site: Site, factors: Array) -> None:
     site.node.inputs[1] = add_initializer(graph, f"{site.node.inputs[1]}/smoothed", scaled)
 
 
-def _fold(graph: OnnxGraph, name: str, factors: Array) -> bool:
+def _fold(graph: OnnxGraph, maker: OnnxNode | None, name: str, factors: Array) -> bool:
     """Whether the node that makes ``name`` could take the division into its own constants."""
-    maker = next((node for node in graph.nodes if name in node.outputs), None)
     if maker is None or maker.domain or name != maker.outputs[0]:
         return False
     if maker.op_type == "LayerNormalization":
@@ -103,17 +108,16 @@ def _fold(graph: OnnxGraph, name: str, factors: Array) -> bool:
     return True
 
 
-def _multiply(graph: OnnxGraph, name: str, group: Sequence[Site], factors: Array) -> str:
+def _multiply(graph: OnnxGraph, name: str, group: Sequence[Site], factors: Array) -> OnnxNode:
+    """The node that divides, for the place in front of the first of ``group``, which reads it now."""
     old = graph.values[name]
     inverse = (1 / factors).astype(np.float32).astype(graph.initializers[group[0].node.inputs[1]].dtype)
     value = graph.fresh(f"{name}/smoothed")
     graph.values[value] = Tensor(value, old.data_type, old.shape)
     constant = add_initializer(graph, f"{name}/factors", inverse)
-    first = min(graph.nodes.index(site.node) for site in group)
-    graph.nodes.insert(first, OnnxNode("Mul", [name, constant], [value], {}, value, group[0].node.origin))
     for site in group:
         site.node.inputs[0] = value
-    return value
+    return OnnxNode("Mul", [name, constant], [value], {}, value, group[0].node.origin)
 
 
 def add_initializer(graph: OnnxGraph, stem: str, array: Array) -> str:
