@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import statistics
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -56,14 +58,16 @@ def limit(size: int) -> Iterator[None]:
         trt_memory.MAPPED_INPUT_BYTES, trt_memory.MAPPED_OUTPUT_BYTES = before
 
 
-def measure(kind: str, size: int, seconds: float) -> dict[str, Any]:
+def measure(kind: str, size: int, seconds: float, cache: str) -> dict[str, Any]:
     """Medians in microseconds by way."""
     model, inputs = graph(kind, size)
     with contextlib.ExitStack() as stack:
         samplers: dict[str, Sampler] = {}
         for way, most in LIMITS.items():
             with limit(most):
-                executable = stack.enter_context(pynn.compile(model, backend="tensorrt", concurrency=1))
+                executable = stack.enter_context(
+                    pynn.compile(model, backend="tensorrt", concurrency=1, cache_dir=cache)
+                )
                 out = executable.run(inputs)
             samplers[way] = CallSampler(lambda run=executable.run, out=out: run(inputs, out=out))
         times = interleave(samplers, seconds=seconds)
@@ -91,9 +95,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.simplefilter("ignore", pynn.FallbackWarning)
     rows: list[dict[str, Any]] = []
     try:
-        for kind in KINDS:
-            for size in sizes:
-                rows.append(measure(kind, size, options.seconds))
+        with tempfile.TemporaryDirectory(prefix="pynn-threshold-") as cache:
+            for kind, size in itertools.product(KINDS, sizes):
+                rows.append(measure(kind, size, options.seconds, cache))
                 mapped, copied = rows[-1]["mapped"], rows[-1]["copied"]
                 print(f"{kind:6} {size:8} bytes: mapped {mapped:8.1f} us, copied {copied:8.1f} us", flush=True)
     except pynn.BackendUnavailableError as error:
