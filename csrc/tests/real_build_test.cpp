@@ -133,6 +133,26 @@ TEST(dynamic_shapes) {
   STATUS(INVALID_ARGUMENT, pynn_trt_config_add_profile(foreign, profile, &index, &error));
 }
 
+TEST(weights_outside_the_engine) {
+  Opened opened;
+  open(&opened);
+  Model model;
+  load(opened, onnx::linear(), &model);
+  Blob plan;
+  OK(pynn_trt_config_set_flag(model.config, PYNN_TRT_FLAG_WEIGHT_STREAMING, 1, &error));
+  OK(pynn_trt_builder_build(opened.builder, model.network, model.config, &plan, &error));
+  OK(pynn_trt_config_set_flag(model.config, PYNN_TRT_FLAG_REQUIRE_USER_ALLOCATION, 1, &error));
+  STATUS(BUILD_FAILED, pynn_trt_builder_build(opened.builder, model.network, model.config, &plan, &error));
+  CHECK_HAS(error.message(), "is not compatible with");
+  OK(pynn_trt_config_set_flag(model.config, PYNN_TRT_FLAG_WEIGHT_STREAMING, 0, &error));
+  OK(pynn_trt_config_set_flag(model.config, PYNN_TRT_FLAG_STRIP_PLAN, 1, &error));
+  OK(pynn_trt_config_set_flag(model.config, PYNN_TRT_FLAG_REFIT, 1, &error));
+  if (has_gpu()) return;
+  // Replaceable weights need kernels compiled during the build, even for a GPU that is named.
+  STATUS(BUILD_FAILED, pynn_trt_builder_build(opened.builder, model.network, model.config, &plan, &error));
+  CHECK_HAS(error.message(), "CHECK(status == CUDA_SUCCESS)");
+}
+
 TEST(timing_cache) {
   Opened opened;
   open(&opened);
