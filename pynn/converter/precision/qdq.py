@@ -17,6 +17,7 @@ from ...ops.emitter import Tensor
 from ..model import numpy_dtype
 from ..onnx_graph import OnnxGraph, OnnxNode
 from ..passes import Pass, PassRecord, run_passes
+from .opset import raise_opset
 from .quantizable import Site, count_readers, sites
 from .scales import ELEMENT, LARGEST, QuantizedForm, activation_scale, quantize_weights
 from .smooth import add_initializer, smooth
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 _OUTPUT_DTYPE_OPSET = 21
 """The first opset whose QuantizeLinear names its type; before it, a zero point of 0 has to."""
 _LEAST_OPSET = {"int8": 13, "fp8": 19}
-"""The first opset with per-channel scales, and with fp8 (and scales that are not float32)."""
+"""The first opset with per-channel scales, and with fp8."""
+_NARROW_SCALES_OPSET = 19
 _ONNX_NUMBER = {"int8": 3, "fp8": 17}
 
 
@@ -83,9 +85,9 @@ def insert_qdq(
     it is for, None any. Without ``per_channel`` a weight has one scale. ``whole`` is False for a part of a
     graph, whose values the table does not name.
 
-    Raises ValidationError for a table of another model, unknown names in ``keep``; UnsupportedModelError where the
-    target cannot run the form, the opset is too old for it, or the model has activations with Q/DQ; ModelError for
-    weights with NaN or infinity.
+    Raises ValidationError for a table of another model and for unknown names in ``keep``; UnsupportedModelError where
+    the target cannot run the form, the opset cannot be raised to what it needs, the model has activations with Q/DQ or
+    is not whole; ModelError for weights with NaN or infinity.
     """
     return quantize(graph, table, form, keep, target=target, per_channel=per_channel, whole=whole)[0]
 
@@ -112,7 +114,8 @@ def quantize(
     check_unquantized(graph, "insert_qdq takes the float model")
     found = sites(graph, form, keep, per_channel=per_channel)
     check_target(form, target, found)
-    _check_opset(graph, form, found)
+    if any(not site.reason for site in found):
+        raise_opset(graph, _needed_opset(graph, form, found))
     work = _Work(form, table, found, dict(table.amax))
     records = run_passes(graph, _passes(work))
     _drop_replaced(graph, work)
@@ -145,14 +148,9 @@ def check_target(form: QuantizedForm, target: Target | None, found: Sequence[Sit
         )
 
 
-def _check_opset(graph: OnnxGraph, form: QuantizedForm, found: Sequence[Site]) -> None:
-    opset = graph.opsets.get("", 0)
-    least = _LEAST_OPSET[form]
-    if opset < least and any(not site.reason for site in found):
-        raise UnsupportedModelError(
-            f"the model is of opset {opset}; {form} Q/DQ needs {least} or newer: export it anew, or convert it with "
-            "onnx.version_converter"
-        )
+def _needed_opset(graph: OnnxGraph, form: QuantizedForm, found: Sequence[Site]) -> int:
+    narrow = any(graph.values[name].data_type != "float32" for site in found for name in site.names)
+    return _NARROW_SCALES_OPSET if narrow else _LEAST_OPSET[form]
 
 
 def _passes(work: _Work) -> list[Pass]:
