@@ -304,7 +304,7 @@ class MLContext:
         Spec: https://www.w3.org/TR/webnn/#api-mlcontext-readtensor.
         """
         storage = self._readable(tensor)
-        return self._timeline.run(storage.read, "read_tensor", tensor.descriptor, out)
+        return self._timeline.run(storage.read, "read_tensor", tensor.descriptor, out)()
 
     async def read_tensor_async(
         self, tensor: MLTensor, out: Array | bytearray | memoryview | None = None
@@ -312,12 +312,20 @@ class MLContext:
         """``read_tensor``, awaitable; InvalidStateError if the tensor or the context goes away while it is pending."""
         storage = self._readable(tensor)
 
-        def read() -> Array | None:
+        def check() -> None:
             if tensor.destroyed:
                 raise InvalidStateError(f"read_tensor: the tensor was destroyed during the read{self._lost_suffix()}")
-            return storage.read("read_tensor", tensor.descriptor, out)
 
-        return await self._timeline.awaited(read)
+        def read() -> Array | None:
+            check()
+            return storage.read("read_tensor", tensor.descriptor, out)()
+
+        if storage.location == "host" or self._timeline.last is not None:
+            return await self._timeline.awaited(read)
+        finish = self._timeline.run(storage.read, "read_tensor", tensor.descriptor, out)
+        result = await in_thread(finish)
+        check()
+        return result
 
     def _readable(self, tensor: MLTensor) -> Storage:
         storage = self._own("read_tensor", tensor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from .backends.device_memory import DeviceQueue
 
 Array = np.ndarray[Any, Any]
+
+
+Reading = Callable[[], Array | None]
 
 
 class _Owner(Protocol):
@@ -48,14 +52,16 @@ class HostStorage:
         else:
             np.copyto(self.array, array_over_buffer(where, descriptor, source))
 
-    def read(self, where: str, descriptor: OperandDescriptor, out: object) -> Array | None:
-        """A copy, or None after copying into ``out`` by the spec's buffer rule."""
+    def read(self, where: str, descriptor: OperandDescriptor, out: object) -> Reading:
+        """A copy, or None after copying into ``out`` by the spec's buffer rule. The contents are those of now, the
+        result is there when the answer is called: once, in any thread."""
+        copied = None
         if out is not None:
             copy_out(where, self.array, descriptor, out)
-            return None
-        copied = _empty(where, descriptor)
-        np.copyto(copied, self.array)
-        return copied
+        else:
+            copied = _empty(where, descriptor)
+            np.copyto(copied, self.array)
+        return lambda: copied
 
     def fetch(self) -> Array:
         """The contents for a run on the host: not a copy."""
@@ -87,16 +93,20 @@ class DeviceStorage:
     def write(self, where: str, descriptor: OperandDescriptor, source: object) -> None:
         self.queue.write(self.address, array_over_buffer(where, descriptor, source))
 
-    def read(self, where: str, descriptor: OperandDescriptor, out: object) -> Array | None:
-        if out is None:
-            copied = _empty(where, descriptor)
-            self.queue.read(self.address, copied)
-            return copied
-        if isinstance(out, np.ndarray) and out.flags.carray and (out.dtype, out.shape) == _kind(descriptor):
-            self.queue.read(self.address, out)
-        else:
-            copy_out(where, self.fetch(), descriptor, out)
-        return None
+    def read(self, where: str, descriptor: OperandDescriptor, out: object) -> Reading:
+        direct = isinstance(out, np.ndarray) and out.flags.carray and (out.dtype, out.shape) == _kind(descriptor)
+        target = out if direct and isinstance(out, np.ndarray) else _empty(where, descriptor)
+        finish = self.queue.begin_read(self.address, target)
+
+        def finished() -> Array | None:
+            finish()
+            if out is None:
+                return target
+            if not direct:
+                copy_out(where, target, descriptor, out)
+            return None
+
+        return finished
 
     def fetch(self) -> Array:
         array = _empty("read", self.descriptor)

@@ -519,3 +519,41 @@ def test_awaited_reads_keep_their_place(context: MLContext) -> None:
         assert [int(array[0]) for array in results] == [v + 1 for v in range(20)]  # type: ignore[index]
 
     asyncio.run(work())
+
+
+def test_a_pending_read_holds_up_neither_the_loop_nor_other_calls(context: MLContext, api: FakeApi) -> None:
+    graph, x, y, z = add_graph(context), tensor(context, 1, 2), tensor(context, 1, 1), tensor(context)
+    gate, waiting = threading.Event(), api.cuEventSynchronize
+
+    async def work() -> None:
+        context.dispatch(graph, {"x": x, "y": y}, {"z": z})
+        api.cuEventSynchronize = lambda event: gate.wait(10) and waiting(event)  # type: ignore[method-assign]
+        first, second = (asyncio.ensure_future(context.read_tensor_async(z)) for _ in range(2))
+        await asyncio.sleep(0.02)
+        assert not first.done() and not second.done()
+        context.dispatch(graph, {"x": z, "y": y}, {"z": x})
+        context.dispatch(graph, {"x": x, "y": y}, {"z": z})
+        gate.set()
+        assert [list(await read) for read in (first, second)] == [[2, 3], [2, 3]]  # type: ignore[arg-type]
+        assert context.read_tensor(z).tolist() == [4, 5]
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("end", ["tensor", "context"])
+def test_a_pending_read_fails_when_its_tensor_goes(context: MLContext, api: FakeApi, end: str) -> None:
+    x, gate, waiting = tensor(context, 1, 2), threading.Event(), api.cuEventSynchronize
+
+    async def work() -> None:
+        api.cuEventSynchronize = lambda event: gate.wait(10) and waiting(event)  # type: ignore[method-assign]
+        read = asyncio.ensure_future(context.read_tensor_async(x))
+        await asyncio.sleep(0.02)
+        if end == "tensor":
+            x.destroy()
+        gate.set()
+        if end == "context":
+            context.destroy()
+        with pytest.raises(InvalidStateError, match="destroyed during the read"):
+            await read
+
+    asyncio.run(work())

@@ -25,6 +25,7 @@ LEGACY_STREAM, PER_THREAD_STREAM = 1, 2
 _CHUNK = 4 << 20
 """Copies go through pinned memory in pieces of at most this size."""
 _SLOTS = 4
+_SMALLEST_SLOT = 64 << 10
 
 
 class DeviceQueue:
@@ -45,6 +46,7 @@ class DeviceQueue:
         self._gate: Stream | None = None
         self._event = Event(device)
         self._staging = Staging(device)
+        self._spare: list[Slot] = []
         self._finalizer = weakref.finalize(self, _finish, self._retired, self.stream, self._epoch)
         self._finalizer.atexit = False
 
@@ -96,6 +98,31 @@ class DeviceQueue:
                 under_way.append((slot, piece))
             for slot, piece in under_way:
                 _collect(slot, piece)
+
+    def begin_read(self, address: int, target: Array) -> Callable[[], None]:
+        """Put a copy from the GPU for a C-contiguous array on the stream. The result waits for it and fills ``target``:
+        call it once, in any thread. What is too large for a piece of staging memory is read at once."""
+        if target.nbytes > _CHUNK:
+            self.read(address, target)
+            return _nothing
+        data = target.reshape(-1).view(np.uint8)
+        with self.using():
+            slot = self._spare_slot(data.size)
+            self.stream.copy_out(slot.address, address, data.size)
+            self.stream.record(slot.passed)
+
+        def finish() -> None:
+            _collect(slot, data)
+            if len(self._spare) < _SLOTS and self._finalizer.alive:
+                self._spare.append(slot)
+
+        return finish
+
+    def _spare_slot(self, size: int) -> Slot:
+        for i, slot in enumerate(self._spare):
+            if slot.size >= size:
+                return self._spare.pop(i)
+        return Slot(self.device, _slot_size(size))
 
     def copy(self, target: int, source: int, size: int) -> None:
         with self.using():
@@ -169,6 +196,9 @@ class DeviceQueue:
             if self._finalizer.alive:
                 self._finalizer()
                 self._staging.close()
+                for slot in self._spare:
+                    slot.close()
+                self._spare.clear()
                 self._event.close()
                 if self._gate is not None:
                     self._gate.close()
@@ -218,7 +248,7 @@ class Staging:
             if slot is not None:
                 self._slots[0] = None
                 slot.close()
-            slot = self._slots[0] = Slot(self._device, max(1 << (size - 1).bit_length(), 64 << 10))
+            slot = self._slots[0] = Slot(self._device, _slot_size(size))
         slot.passed.synchronize()
         self._slots.rotate(-1)
         return slot
@@ -228,6 +258,14 @@ class Staging:
             if slot is not None:
                 slot.close()
         self._slots.clear()
+
+
+def _slot_size(size: int) -> int:
+    return max(1 << (size - 1).bit_length(), _SMALLEST_SLOT)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _collect(slot: Slot, target: Array) -> None:

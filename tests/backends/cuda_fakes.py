@@ -5,6 +5,7 @@ So whatever relies on order without having asked for it fails, as it might on a 
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
@@ -51,6 +52,7 @@ class FakeApi:
         self.open: list[str] = []
         self.work: dict[int, deque[Callable[[], object]]] = {1: deque(), 2: deque()}
         self.contexts: dict[int, int] = {}
+        self._lock = threading.RLock()
         self._done: set[object] = set()
         self._events: dict[int, Ticket] = {}
         self._next = 1000
@@ -159,14 +161,16 @@ class FakeApi:
     # -- streams
 
     def put(self, stream: int, work: Callable[[], object]) -> Done:
-        assert stream in self.work, f"there is no stream {stream}"
-        self.work[stream].append(work)
+        with self._lock:
+            assert stream in self.work, f"there is no stream {stream}"
+            self.work[stream].append(work)
         return (Result.CUDA_SUCCESS,)
 
     def run(self, stream: int, until: object = None) -> None:
         """Do what is on the stream, or the part up to a ticket."""
-        while self.work.get(stream) and (until is None or until not in self._done):
-            self.work[stream].popleft()()
+        with self._lock:
+            while self.work.get(stream) and (until is None or until not in self._done):
+                self.work[stream].popleft()()
 
     def cuStreamCreate(self, flags: int) -> Any:  # noqa: N802
         assert flags == 1
