@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ Array = np.ndarray[Any, Any]
 
 _DECOMPOSED = frozenset(("uint8", "int8", "uint16", "int16", "int32", "uint32", "int4", "uint4"))
 _FOUR_BITS = frozenset(("int4", "uint4"))
+_MOVES = frozenset(
+    ("Cast", "Concat", "Expand", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")
+)
 
 
 @graph_pass
@@ -24,10 +28,23 @@ def decompose_quantization(graph: OnnxGraph) -> None:
     int8 products overflow in float16.
 
     Constant weights become int8 or int4 without zero point where the difference fits exactly; everything else is
-    written out: (x - zero point) * scale, and round(x / scale) + zero point, clipped, both in float32.
+    written out: (x - zero point) * scale, and round(x / scale) + zero point, clipped, both in float32. Versions 1.6 and
+    1.7 crash while they build a product whose first operand is dequantised int4: that is stored as int8.
     """
     if any(node.op_type in ("DequantizeLinear", "QuantizeLinear") for node in graph.nodes):
-        rewrite(graph, _rule)
+        first = _first_operands(graph)
+        rewrite(graph, lambda e, node: _rule(e, node, first))
+
+
+def _first_operands(graph: OnnxGraph) -> set[str]:
+    """Values that are the first operand of a product, as they are or moved around."""
+    found: set[str] = set()
+    for node in reversed(graph.nodes):
+        if node.op_type in ("MatMul", "Gemm"):
+            found.add(node.inputs[0])
+        elif node.op_type in _MOVES and not found.isdisjoint(node.outputs):
+            found.update(node.inputs)
+    return found
 
 
 @graph_pass
@@ -37,8 +54,8 @@ def decompose_asymmetric_quantization(graph: OnnxGraph) -> None:
 
     Such pairs stay (calibration makes them), all else is written out as ``decompose_quantization`` does.
     """
-    pairs = _symmetric_pairs(graph)
-    rewrite(graph, lambda e, node: None if id(node) in pairs else _rule(e, node))
+    pairs, first = _symmetric_pairs(graph), _first_operands(graph)
+    rewrite(graph, lambda e, node: None if id(node) in pairs else _rule(e, node, first))
 
 
 def _symmetric_pairs(graph: OnnxGraph) -> set[int]:
@@ -60,9 +77,9 @@ def _symmetric_pairs(graph: OnnxGraph) -> set[int]:
     return pairs
 
 
-def _rule(e: Rewriter, node: OnnxNode) -> Tensor | None:
+def _rule(e: Rewriter, node: OnnxNode, first_operands: Collection[str]) -> Tensor | None:
     if node.op_type == "DequantizeLinear" and e.value(node.inputs[0]).data_type in _DECOMPOSED:
-        weights = _weights(e, node)
+        weights = _weights(e, node, node.outputs[0] in first_operands)
         if weights is not None:
             return weights
         return _dequantize(e, node)
@@ -74,7 +91,7 @@ def _rule(e: Rewriter, node: OnnxNode) -> Tensor | None:
 # -- constant weights
 
 
-def _weights(e: Rewriter, node: OnnxNode) -> Tensor | None:
+def _weights(e: Rewriter, node: OnnxNode, is_first_operand: bool) -> Tensor | None:
     """DequantizeLinear of a constant as int8 or int4 without zero point, as TensorRT takes it; None if it does not
     fit."""
     x, scale = e.value(node.inputs[0]), e.value(node.inputs[1])
@@ -92,7 +109,7 @@ def _weights(e: Rewriter, node: OnnxNode) -> Tensor | None:
         difference = difference - _repeated(zero_point, x.shape, axis, block)
     low, high = int(difference.min(initial=0)), int(difference.max(initial=0))
     even = array.size % 2 == 0
-    if x.data_type in _FOUR_BITS and even and low >= -8 and high <= 7:
+    if x.data_type in _FOUR_BITS and even and not is_first_operand and low >= -8 and high <= 7:
         import ml_dtypes
 
         stored = difference.astype(ml_dtypes.int4)
