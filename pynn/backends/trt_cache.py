@@ -223,7 +223,7 @@ class EngineCache:
             self._miss(found.reason + self._nearest())
             return None
         try:
-            file = EngineFile.load(found.payload)
+            file = EngineFile.load(found.payload, intact=True)
         except PlanError as error:
             self.store.quarantine(ENGINES, self._key.text, str(error), found.identity)
             self._miss(f"the entry was put into quarantine: {error}")

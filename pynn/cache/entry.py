@@ -1,7 +1,7 @@
 """One file of the cache: a payload of bytes under a header that says what it is, both checked.
 
 Layout, little-endian: magic (8 bytes), format u32, header length u32, payload length u64, SHA-256 of what precedes and
-of the header (32), the header as JSON, the payload. The header has the payload's SHA-256.
+of the header (32), the header as JSON, the payload. The header has the payload's digest.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from ..errors import CacheError
+from .digest import Buffer, payload_digest
 
 MAGIC = b"\x89PYNNC\r\n"
 FORMAT = 1
@@ -22,8 +23,6 @@ _NUMBERS = struct.Struct("<8sIIQ")
 _DIGEST_SIZE = 32
 PREFIX_SIZE = _NUMBERS.size + _DIGEST_SIZE
 MAX_HEADER = 1 << 24
-
-Buffer = bytes | memoryview
 
 
 @dataclass(frozen=True)
@@ -35,22 +34,19 @@ class Header:
     key: str
     details: Mapping[str, Any]
     created: float
-    payload_sha256: str
+    payload_digest: str
     payload_size: int
 
 
 def pack(kind: str, key: str, parts: Sequence[Buffer], details: Mapping[str, Any], created: float) -> list[Buffer]:
     """The file's content, in pieces."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
     header = json.dumps(
         {
             "kind": kind,
             "key": key,
             "details": dict(details),
             "created": created,
-            "payload_sha256": digest.hexdigest(),
+            "payload_digest": payload_digest(parts),
         },
         sort_keys=True,
     ).encode()
@@ -83,7 +79,7 @@ def read_header(file: BinaryIO, kind: str, key: str) -> Header:
             str(values["key"]),
             dict(values["details"]),
             float(values["created"]),
-            str(values["payload_sha256"]),
+            str(values["payload_digest"]),
             payload_size,
         )
     except (ValueError, KeyError, TypeError) as error:
@@ -96,6 +92,6 @@ def read_header(file: BinaryIO, kind: str, key: str) -> Header:
 def read_payload(file: BinaryIO, header: Header) -> bytes:
     """Raises CacheError when the payload is not what was written."""
     payload = file.read(header.payload_size)
-    if len(payload) != header.payload_size or hashlib.sha256(payload).hexdigest() != header.payload_sha256:
+    if len(payload) != header.payload_size or payload_digest([payload]) != header.payload_digest:
         raise CacheError("damaged: its payload's checksum is wrong")
     return payload

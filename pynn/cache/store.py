@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CacheError
-from .entry import FORMAT, Buffer, Header, pack, read_header, read_payload
+from .digest import Buffer
+from .entry import FORMAT, Header, pack, read_header, read_payload
 from .folder import cache_folder, cache_limit, make_private
 from .locks import lock
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from pynn.cache import digest
-from pynn.cache.digest import CHUNK, content_digest
+from pynn.cache.digest import CHUNK, content_digest, payload_digest
 
 
 def test_what_changes_it(tmp_path: Path) -> None:
@@ -43,6 +44,17 @@ def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     serial = content_digest(parts)
     monkeypatch.setattr(digest, "_SERIAL_BYTES", 0)
     assert content_digest(parts) == serial
+
+
+def test_a_payload_has_one_digest_however_it_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = np.random.default_rng(0).integers(0, 256, 2 * CHUNK + 17, np.uint8).tobytes()
+    whole = payload_digest([data])
+    for cuts in ([5], [CHUNK], [CHUNK - 1, CHUNK + 1], [0, 17, 2 * CHUNK, len(data)]):
+        ends = [0, *cuts, len(data)]
+        assert payload_digest([memoryview(data)[a:b] for a, b in itertools.pairwise(ends)]) == whole
+    monkeypatch.setattr(digest, "_SERIAL_BYTES", 0)
+    assert payload_digest([data]) == whole
+    assert payload_digest([]) == payload_digest([b"", b""]) != whole
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
