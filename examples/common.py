@@ -27,11 +27,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="compare with ONNX Runtime on the CPU in float32")
 
 
-def compile_model(model: Path | pynn.Graph, backend: str) -> pynn.Executable:
+def compile_model(model: Path | pynn.Graph, backend: str, **options: Any) -> pynn.Executable:
     """``pynn.compile`` without its warning about a fallback, which ``print_backend`` tells at length."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", pynn.FallbackWarning)
-        return pynn.compile(model, backend=backend)
+        return pynn.compile(model, backend=backend, **options)
 
 
 def print_backend(model: pynn.Executable) -> None:
