@@ -64,7 +64,7 @@ class TensorRTExecutable(Executable):
                 logger = resources.enter_context(Logger(library))
                 runtime = resources.enter_context(Runtime(logger))
                 self._engine = resources.enter_context(runtime.deserialize(file.plan))
-                prepare(self._engine, file, weights)
+                self._weights_size = prepare(self._engine, file, weights)
             deserialized = time.perf_counter()
             file = _complete(file, self._engine)
             super().__init__(file.inputs, file.outputs, file.ranges, file.profiles)
@@ -138,7 +138,7 @@ class TensorRTExecutable(Executable):
 
     @property
     def memory(self) -> MemoryUse:
-        use = MemoryUse(weights=0 if self._closed else self._plan_size)
+        use = MemoryUse(weights=0 if self._closed else self._weights_size)
         for session in self._sessions():
             use = use + session.memory
         return use + MemoryUse(activations=self._device_contexts.activations)

@@ -25,11 +25,13 @@ def weight_digests(model: OnnxModel) -> dict[str, str]:
     return {name: hashlib.sha256(memory).hexdigest()[:32] for name, memory in float_weights(model)}
 
 
-def prepare(engine: Engine, file: EngineFile, model: OnnxModel | None = None) -> None:
-    """What must be done between loading an engine and making its first context. Needs the GPU's context.
+def prepare(engine: Engine, file: EngineFile, model: OnnxModel | None = None) -> int:
+    """What must be done between loading an engine and making its first context, with the GPU's context current. Gives
+    the bytes of weights on the GPU, reckoning the rest of a plan among them.
 
     Raises PlanError when the engine has no weights and ``model`` is None or not the one for it.
     """
+    resident = len(file.plan)
     built = file.options.get(WEIGHTS)
     if built is not None:
         if model is None:
@@ -37,13 +39,22 @@ def prepare(engine: Engine, file: EngineFile, model: OnnxModel | None = None) ->
                 "this engine was built with refit=True, so its weights are not in it: load it with weights=, the model "
                 "that it was built from or one that differs in weights only"
             )
+        resident += _float_size(model)
         try:
             refit(engine, model, built)
         except (EngineBuildError, UnsupportedModelError) as error:
             raise PlanError(f"the weights of {model!r} do not fit this engine: {error}", log=error.log) from error
     size = file.options.get(STREAMING)
     if size is not None:
-        apply_weight_streaming(engine, size)
+        state = apply_weight_streaming(engine, size)
+        resident = max(resident - state.streamable, 0) + state.budget
+    return resident
+
+
+def _float_size(model: OnnxModel) -> int:
+    from ..converter.serialize import float_weights
+
+    return sum(memory.nbytes for _, memory in float_weights(model))
 
 
 def refit(engine: Engine, model: OnnxModel, built: Mapping[str, str]) -> None:

@@ -110,8 +110,8 @@ def test_digests_are_those_of_the_weights_that_the_topology_leaves_out() -> None
 
 
 def test_weights_inside_the_model(refitter: type[FakeRefitter]) -> None:
-    prepare(ENGINE, stripped(normalized(0)), normalized(1))
-    assert refitter.calls == [True, "refit", "close"]
+    size = prepare(ENGINE, stripped(normalized(0)), normalized(1))
+    assert refitter.calls == [True, "refit", "close"] and size == len(b"plan") + 9 * 512 * 4
 
 
 def test_weights_outside_the_model(refitter: type[FakeRefitter]) -> None:
@@ -147,16 +147,17 @@ def test_the_weights_of_another_model(refitter: type[FakeRefitter]) -> None:
 
 
 def test_an_engine_with_its_weights_is_left_alone(refitter: type[FakeRefitter]) -> None:
-    prepare(ENGINE, EngineFile(b"plan", version="1.6.1.120"), normalized())
+    assert prepare(ENGINE, EngineFile(b"plan", version="1.6.1.120"), normalized()) == 4
     assert refitter.calls == []
 
 
 @pytest.mark.parametrize(("wished", "given"), [(100, 100), (5000, 1000)])
 def test_the_budget_is_at_most_what_can_be_streamed(monkeypatch: pytest.MonkeyPatch, wished: int, given: int) -> None:
     budgets: list[int] = []
-    monkeypatch.setattr(trt_refit, "weight_streaming", lambda engine: WeightStreaming(1000, 0, 500, 8))
+    monkeypatch.setattr(trt_refit, "weight_streaming", lambda engine: WeightStreaming(1000, given, 500, 8))
     monkeypatch.setattr(trt_refit, "set_weight_budget", lambda engine, size: budgets.append(size))
-    prepare(ENGINE, EngineFile(b"plan", version="1.6.1.120", options={STREAMING: wished}))
+    plan = EngineFile(bytes(1500), version="1.6.1.120", options={STREAMING: wished})
+    assert prepare(ENGINE, plan) == 500 + given
     assert budgets == [given]
 
 
