@@ -82,6 +82,7 @@ class Field:
             "plan_bytes": stats.get("plan_bytes"),
             "seconds": {key: round(value, 4) for key, value in stats.get("seconds", {}).items()},
             "notes": list(executable.notes),
+            "library": stats.get("library"),
         }
 
     def _sampler(self, executable: pynn.Executable, net: Net, results: Mapping[str, Array]) -> Sampler:

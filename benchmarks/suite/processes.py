@@ -90,7 +90,7 @@ def main(
         "date": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         "command": ["python", *sys.argv],
         "quick": options.quick,
-        "environment": environment(),
+        "environment": {**environment(), **_library(records)},
         "cases": records,
     }
     if options.output is not None:
@@ -148,6 +148,17 @@ def _process(case: Case, script: str, quick: bool, peers: bool, work: Path, limi
     if "failed" in record:
         record["log"] = _tail(log)
     return record
+
+
+def _library(found: Any) -> dict[str, str]:
+    """The TensorRT that the first case ran on, as its statistics say."""
+    if isinstance(found, Mapping):
+        if isinstance(found.get("library"), str):
+            return {"tensorrt": found["library"]}
+        found = list(found.values())
+    if isinstance(found, list):
+        return next(filter(None, map(_library, found)), {})
+    return {}
 
 
 def _tail(log: Path) -> str:

@@ -12,7 +12,18 @@ from pathlib import Path
 from typing import Any
 
 HEADS = ("case", "pynn", "floor", "pynn / floor", "reach", "met", "peers")
-FACTS = ("gpu", "driver", "cuda_of_driver", "pynn", "numpy", "onnxruntime", "cuda-bindings", "python", "processor")
+FACTS = (
+    "gpu",
+    "tensorrt",
+    "driver",
+    "cuda_of_driver",
+    "pynn",
+    "numpy",
+    "onnxruntime",
+    "cuda-bindings",
+    "python",
+    "processor",
+)
 
 
 def row(case: Mapping[str, Any]) -> list[str]:

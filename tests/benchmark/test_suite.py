@@ -73,7 +73,7 @@ def wrong(setting):
 
 def fine(setting):
     return dict(pynn=1.0, floor=0.99, ratio=1.01, reach="<= 1.06 x floor", met=True, unit="us", floor_name="bare",
-                peers={{"x": 3.0}}, skipped={{"y": "gone"}}, backend="tensorrt")
+                peers={{"x": 3.0}}, skipped={{"y": "gone"}}, backend="tensorrt", details=dict(stats=dict(library="TensorRT for RTX 1.6.1")))
 
 CASES = [Case(name, name, run, limit) for name, run, limit in (
     ("crash", crash, 20), ("crash_with_peers", crash_with_peers, 20), ("hang", hang, 1), ("skip", skip, 20),
@@ -95,6 +95,7 @@ def test_a_case_that_dies_does_not_lose_the_rest(tmp_path: Path) -> None:
     assert cases["wrong"]["failed"] == "ValueError: wrong"
     assert cases["fine"]["met"] is True
     table = script(SUITE / "table.py", tmp_path / "suite.json")
+    assert "tensorrt TensorRT for RTX 1.6.1" in table
     assert "| fine | 1.000 us | 0.990 (bare) | 1.010 | <= 1.06 x floor | yes | x 3.0 |" in table
     assert "- skip: skipped case: not here" in table
     assert "- fine: no y: gone" in table
