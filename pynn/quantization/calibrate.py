@@ -19,7 +19,7 @@ from ..converter.onnx_graph import OnnxGraph
 from ..converter.passes import backend_passes
 from ..converter.precision.digest import graph_digest
 from ..converter.precision.qdq import check_unquantized
-from ..converter.precision.quantizable import FLOATS, calibration_points, smooth_points
+from ..converter.precision.quantizable import FLOATS, calibration_points, fold_moved_weights, smooth_points
 from ..converter.precision.scales import LARGEST, QuantizedForm
 from ..converter.precision.table import CalibrationTable, check_smooth
 from ..converter.serialize import to_model
@@ -84,10 +84,12 @@ def calibrate(
     source = load_model(model)
     passes = () if isinstance(source, OnnxModel) else backend_passes("onnxruntime", backend.version())
     graph = source_graph(source)
+    digest = graph_digest(graph)
     check_unquantized(graph, "calibration takes the float model")
+    fold_moved_weights(graph)
     names = _wanted(graph, tensors)
     smoothed = smooth_points(graph) if smooth is not None else []
-    state = start(resume, graph_digest(graph), names, smoothed)
+    state = start(resume, digest, names, smoothed)
     begun = saved = time.monotonic()
     total = _length(dataset, limit)
     with Activations(graph, names, backend, passes, memory_bytes) as activations:

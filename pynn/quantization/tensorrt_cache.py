@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..converter.precision.digest import graph_digest
-from ..converter.precision.quantizable import FLOATS, calibration_points
+from ..converter.precision.quantizable import FLOATS, calibration_points, fold_moved_weights
 from ..converter.precision.table import CalibrationTable
 from ..errors import ModelError, ValidationError
 from .calibrate import source_graph
@@ -44,10 +44,12 @@ def import_calibration_cache(source: str | os.PathLike[str], model: Model) -> Ca
             f"as {', '.join(map(repr, foreign[:3]))}"
         )
     amax = {name: 127.0 * scale for name, scale in scales.items() if name not in own}
+    digest = graph_digest(graph)
+    fold_moved_weights(graph)
     notes = [f"{name!r} is TensorRT's own name: left out" for name in own]
     notes += [f"{name!r} has no scale in the cache" for name in calibration_points(graph) if name not in amax]
     details = {"method": header["method"], "tensorrt": header["version"], "form": "int8", "notes": notes}
-    return CalibrationTable(graph_digest(graph), amax, details)
+    return CalibrationTable(digest, amax, details)
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, float]]:

@@ -294,6 +294,30 @@ def test_dynamic_and_captured_values_stay_valid() -> None:
     onnx.checker.check_model(model.to_proto(), full_check=True)
 
 
+def test_weights_behind_transposes_are_weights() -> None:
+    """As torch.onnx writes a Linear of rank 3."""
+    w = np.random.default_rng(0).standard_normal((16, 8)).astype("f")
+    nodes = [
+        helper.make_node("Identity", ["w"], ["same"], name="same"),
+        helper.make_node("Transpose", ["same"], ["wt"], name="turn", perm=[1, 0]),
+        helper.make_node("MatMul", ["x", "wt"], ["y"], name="product"),
+    ]
+    model = model_of(nodes, {"x": (TensorProto.FLOAT, [2, 4, 8])}, {"y": (TensorProto.FLOAT, [2, 4, 16])}, w=w)
+    samples = [{"x": np.random.default_rng(i).standard_normal((2, 4, 8)).astype("f")} for i in range(3)]
+    table = pynn.calibrate(model, samples)
+    graph = import_model(model)
+    (decision,), records = quantize(graph, table, "int8", ["turn"])
+    check(graph)
+    assert decision.precision == "int8" and records[0].name == "fold_moved_weights"
+    assert [node.op_type for node in graph.nodes] == [
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "DequantizeLinear",
+        "MatMul",
+    ]
+    assert cosine(samples[0]["x"] @ w.T, run(graph, samples[0])["y"]) > 0.999
+
+
 def test_weights_stored_in_few_bits_are_left() -> None:
     nodes = [
         helper.make_node("DequantizeLinear", ["w", "s"], ["wide"], name="stored"),

@@ -17,8 +17,9 @@ from ...ops.emitter import Tensor
 from ..model import numpy_dtype
 from ..onnx_graph import OnnxGraph, OnnxNode
 from ..passes import Pass, PassRecord, run_passes
+from .keep import check_keep
 from .opset import raise_opset
-from .quantizable import Site, count_readers, sites
+from .quantizable import Site, count_readers, fold_moved_weights, sites
 from .scales import ELEMENT, LARGEST, QuantizedForm, activation_scale, quantize_weights
 from .smooth import add_initializer, smooth
 from .table import CalibrationTable
@@ -112,12 +113,14 @@ def quantize(
         )
     table.check(graph)
     check_unquantized(graph, "insert_qdq takes the float model")
+    check_keep(graph, keep)
+    records = run_passes(graph, [Pass(fold_moved_weights.__name__, fold_moved_weights)])
     found = sites(graph, form, keep, per_channel=per_channel)
     check_target(form, target, found)
     if any(not site.reason for site in found):
         raise_opset(graph, _needed_opset(graph, form, found))
     work = _Work(form, table, found, dict(table.amax))
-    records = run_passes(graph, _passes(work))
+    records += run_passes(graph, _passes(work))
     _drop_replaced(graph, work)
     return [_decision(work, site) for site in work.found], records
 

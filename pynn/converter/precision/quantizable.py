@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from ...ops.emitter import Tensor
 from ..onnx_graph import OnnxGraph, OnnxNode
-from .keep import check_keep, is_kept
+from .keep import is_kept
 from .scales import QuantizedForm
 
 FLOATS = ("float32", "float16", "bfloat16")
@@ -37,7 +38,6 @@ def sites(graph: OnnxGraph, form: QuantizedForm, keep: Collection[str] = (), *, 
     Convolutions and matrix products with a constant operand are quantised. Products of two activations stay: their
     ranges differ from head to head, and attention kernels take them in 16 bits.
     """
-    check_keep(graph, keep)
     found = []
     for node in graph.nodes:
         if node.op_type not in PRODUCTS or node.domain:
@@ -49,6 +49,25 @@ def sites(graph: OnnxGraph, form: QuantizedForm, keep: Collection[str] = (), *, 
     if form == "int8":
         found += _residuals(graph, {id(site.node): site for site in found}, keep)
     return found
+
+
+def fold_moved_weights(graph: OnnxGraph) -> None:
+    """Exporters of PyTorch leave weights behind Transpose and Identity nodes: what these make of a constant becomes a
+    constant of the same name, without a copy."""
+    needed = {*graph.outputs.values(), *graph.captured()}
+    kept = []
+    for node in graph.nodes:
+        array = graph.initializers.get(node.inputs[0]) if node.inputs else None
+        moves = node.op_type in ("Transpose", "Identity") and not node.domain and node.outputs[0] not in needed
+        if array is None or not moves:
+            kept.append(node)
+            continue
+        name = node.outputs[0]
+        moved = array.transpose(node.attributes.get("perm")) if node.op_type == "Transpose" else array
+        graph.initializers[name] = moved
+        graph.values[name] = Tensor(name, graph.values[node.inputs[0]].data_type, moved.shape)
+        graph.unshaped.discard(name)
+    graph.nodes = kept
 
 
 def calibration_points(graph: OnnxGraph) -> list[str]:

@@ -53,8 +53,8 @@ def quantize_weights(array: Array, axis: int | None, form: QuantizedForm, name: 
     shape = () if axis is None else tuple(-1 if i == axis else 1 for i in range(array.ndim))
     steps = wide / scale.astype(np.float32).reshape(shape)
     if form == "int8":
-        return np.clip(np.rint(steps), -127, 127).astype(np.int8), scale
-    return np.clip(steps, -448, 448).astype(numpy_dtype(ELEMENT["fp8"])), scale
+        return np.ascontiguousarray(np.clip(np.rint(steps), -127, 127).astype(np.int8)), scale
+    return np.ascontiguousarray(np.clip(steps, -448, 448).astype(numpy_dtype(ELEMENT["fp8"]))), scale
 
 
 def _normal(dtype: np.dtype[Any]) -> tuple[float, float]:
