@@ -73,7 +73,8 @@ def wrong(setting):
 
 def fine(setting):
     return dict(pynn=1.0, floor=0.99, ratio=1.01, reach="<= 1.06 x floor", met=True, unit="us", floor_name="bare",
-                peers={{"x": 3.0}}, skipped={{"y": "gone"}}, backend="tensorrt", details=dict(stats=dict(library="TensorRT for RTX 1.6.1")))
+                peers={{"x": 3.0}}, skipped={{"y": "gone"}}, backend="tensorrt",
+                details=dict(stats=dict(library="TensorRT for RTX 1.6.1")))
 
 CASES = [Case(name, name, run, limit) for name, run, limit in (
     ("crash", crash, 20), ("crash_with_peers", crash_with_peers, 20), ("hang", hang, 1), ("skip", skip, 20),
