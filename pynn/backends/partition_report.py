@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 DYNAMIC_IS_WHOLE = (
-    "graphs with named dimensions are not partitioned: ONNX Runtime runs the whole; with one size for each of them "
-    "(shapes={name: size}) they are"
+    "graphs with named dimensions are not partitioned; those with one size for each of them (shapes={name: size}) are"
 )
 _REASON_IN_A_WARNING = 200
 _NAMED_IN_A_WARNING = 5

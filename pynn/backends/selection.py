@@ -176,6 +176,8 @@ class Selection:
             left_out = LeftOut(getattr(error, "op_type", "") or "the model", getattr(error, "node", ""), str(error))
             return None, whole(self._backends[-1].name, (), [left_out], note=_FILES_ARE_WHOLE)
         if source.dimensions:
+            if len(self._backends) == 1 and self._partner is not None:
+                raise _naming(error, (), f"; {DYNAMIC_IS_WHOLE}") from error
             return None, whole(self._backends[-1].name, (node.op for node in source.nodes), note=DYNAMIC_IS_WHOLE)
         demanded = len(self._backends) == 1
 
@@ -188,9 +190,7 @@ class Selection:
             return None, None
         partner = self._partner()
         try:
-            made = partition(
-                source, self.best, partner, lower, options, error, min_work=0 if demanded else None
-            )
+            made = partition(source, self.best, partner, lower, options, error, min_work=0 if demanded else None)
         except (NotSupportedError, EngineBuildError) as more:
             if demanded:
                 raise _naming(error, (), f"; ONNX Runtime cannot run the rest: {more}") from more
