@@ -48,6 +48,8 @@ class Target:
 
     def refusal(self, name: str) -> str:
         """Why this target cannot do the precision, in one sentence; "" if it can."""
+        if self.backend == "onnxruntime" and name == "fp4":
+            return "ONNX Runtime (to 1.32) has no kernel that dequantises fp4 on the CPU"
         if self.backend != "tensorrt":
             return ""
         least = 120 if name == "fp4" and self.is_rtx else _LEAST.get(name, 0)
