@@ -152,7 +152,7 @@ class EngineCache:
         start = time.perf_counter()
         try:
             store, key = Store.open(options.cache_dir), make_key()
-        except (CacheError, OSError) as error:
+        except (CacheError, OSError, TypeError, ValueError) as error:  # a weight without bytes of its own: strings
             _log.info("no engine cache: %s", error)
             return cls(None, None, CacheRecord(False, reason=str(error)))
         seconds = {"key": time.perf_counter() - start}

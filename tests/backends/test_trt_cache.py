@@ -339,6 +339,12 @@ def test_a_disk_that_takes_nothing(world: World, monkeypatch: pytest.MonkeyPatch
     assert not world.compile().cache.hit and world.compile().cache.hit
 
 
+def test_weights_without_bytes(world: World) -> None:
+    strings = np.array(["a", "b"], object)
+    record = world.compile(dataclasses.replace(tiny(), weights={"s": strings})).cache
+    assert not record.enabled and record.reason
+
+
 def test_more_than_the_limit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYNN_CACHE_LIMIT", "100")
     assert "not kept" in world.compile().cache.reason
