@@ -396,6 +396,17 @@ def test_ctrl_c_cancels_a_build(add_model: Path, newest_folder: Path, tmp_path: 
 
 
 @pytest.mark.trt
+def test_weights_outside_the_engine(add_model: Path, newest_folder: Path, run_json: Any) -> None:
+    code, record = run_json("build", add_model, "--tensorrt-library", newest_folder, "--weight-streaming", "1000")
+    assert code == 0, record
+    assert pynn.EngineFile.load(record["engine"]).options["weight_streaming_bytes"] == 1000
+    code, record = run_json("build", add_model, "--tensorrt-library", newest_folder, "--weight-streaming", "0")
+    assert code == 2 and "weight_streaming_bytes must be a positive integer" in record["error"]["message"]
+    code, record = run_json("run", add_model, "--weights", add_model)
+    assert code == 2 and "is for engines built with --refit" in record["error"]["message"]
+
+
+@pytest.mark.trt
 def test_deadline_of_a_build(add_model: Path, newest_folder: Path, tmp_path: Path, run_json: Any) -> None:
     library = ("--tensorrt-library", newest_folder)
     code, record = run_json("build", add_model, *library, "--isolate", "--deadline", "1e-3")

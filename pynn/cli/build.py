@@ -31,6 +31,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--optimization-level", type=int, metavar="N", help="0 (fast build) to 5 (fast engine)")
     parser.add_argument("--workspace", type=int, metavar="BYTES", help="limit of scratch memory")
     parser.add_argument("--tf32", action="store_true", help="allow TF32 in float32 arithmetic")
+    parser.add_argument("--refit", action="store_true", help="leave the weights out: pynn run --weights gives them")
+    parser.add_argument(
+        "--weight-streaming", type=int, metavar="BYTES", help="GPU memory for weights; the rest stays in host memory"
+    )
     common.add_shapes(parser)
     add_precision(parser)
     add_control(parser)
@@ -55,6 +59,8 @@ def execute(options: argparse.Namespace, console: Console) -> int:
             tf32=options.tf32 or None,
             optimization_level=options.optimization_level,
             workspace_bytes=options.workspace,
+            refit=options.refit,
+            weight_streaming_bytes=options.weight_streaming,
             **argument_of(options),
             **bars.control(options),
         )

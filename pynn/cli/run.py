@@ -34,6 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="FILE", help="write the outputs to this .npz file")
     parser.add_argument("--backend", choices=common.BACKEND_NAMES, default="auto")
     parser.add_argument("--device", type=int, default=0, metavar="N", help="number of the GPU")
+    parser.add_argument(
+        "--weights", metavar="MODEL", help="the ONNX file whose weights an engine built with --refit gets"
+    )
     parser.add_argument("--random-seed", type=int, default=0, metavar="N", help="seed of random inputs")
     common.add_shapes(parser)
     add_precision(parser)
@@ -81,6 +84,8 @@ def _open(options: argparse.Namespace, shapes: Shapes, console: Console) -> Exec
     import pynn
 
     if not common.is_engine(options.model):
+        if options.weights is not None:
+            raise ValidationError(f"{options.model} has its weights; --weights is for engines built with --refit")
         with Bars(console) as bars:
             return pynn.compile(
                 options.model,
@@ -97,7 +102,9 @@ def _open(options: argparse.Namespace, shapes: Shapes, console: Console) -> Exec
         raise ValidationError(f"{options.model} is an engine: its precision was settled when it was built")
     if shapes:
         console.remark("--shapes only chooses random inputs here: an engine's shapes were fixed when it was built")
-    return pynn.load_engine(options.model, device=options.device, tensorrt_library=options.tensorrt_library)
+    return pynn.load_engine(
+        options.model, device=options.device, tensorrt_library=options.tensorrt_library, weights=options.weights
+    )
 
 
 def read_inputs(sources: list[str], specs: tuple[TensorSpec, ...]) -> dict[str, Array]:
