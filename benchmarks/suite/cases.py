@@ -30,6 +30,8 @@ import by_hand
 
 THREADS = 8
 MAP_BATCH, MAP_CALLS = 32, 64
+WRONG = 0.05
+"""A peer whose answer is so far from pynn's, relative, does not count."""
 DISPATCHES = 16
 """In a row, before waiting: few enough that the GPU's queue does not push back."""
 
@@ -124,7 +126,10 @@ def latency(
         cache=True,
         cache_dir=str(setting.cache),
     )
-    medians = {entry.name: entry.latency.median for entry in report.entries}
+    wrong = {
+        e.name: f"its error is {e.relative_error:.1e}" for e in report.entries if not (e.relative_error or 0) <= WRONG
+    }
+    medians = {entry.name: entry.latency.median for entry in report.entries if entry.name not in wrong}
     bare = None if report.floor is None else report.floor.median
     record = judged(medians.pop("pynn"), medians.get(floor) if floor else bare, **reach)
     return {
@@ -133,7 +138,7 @@ def latency(
         "backend": report["pynn"].details["backend"],
         "floor_name": floor or "bare graph replay on memory of the GPU",
         "peers": {name: round(value, 2) for name, value in medians.items()},
-        "skipped": dict(report.skipped),
+        "skipped": {**report.skipped, **wrong},
         "verdict": report.verdict,
         "details": report.to_dict(),
     }
