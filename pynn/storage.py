@@ -78,7 +78,7 @@ class HostStorage:
 
 class DeviceStorage:
     """Memory of a GPU, used on the stream of ``queue``. It is given back when nobody holds this object any more and the
-    stream has passed."""
+    stream has passed; cuMemFree itself waits for the streams of those it was shared with."""
 
     location = "gpu"
 
