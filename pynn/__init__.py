@@ -75,6 +75,9 @@ if TYPE_CHECKING:
     from .ml import ML as ML
     from .quantization.calibrate import calibrate as calibrate
     from .quantization.tensorrt_cache import import_calibration_cache as import_calibration_cache
+    from .sizes import Size as Size
+    from .sizes import max_size as max_size
+    from .sizes import min_size as min_size
     from .tensor import MLTensor as MLTensor
     from .types import DataType as DataType
     from .types import OperandDescriptor as OperandDescriptor
@@ -133,6 +136,7 @@ _HOMES = {
     "ml": ("ML",),
     "quantization.calibrate": ("calibrate",),
     "quantization.tensorrt_cache": ("import_calibration_cache",),
+    "sizes": ("Size", "max_size", "min_size"),
     "tensor": ("MLTensor",),
     "types": ("DataType", "OperandDescriptor"),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -315,3 +316,13 @@ def test_binding_shares_constants() -> None:
     bound = bind_dimensions(graph, {"n": 3})
     assert bound.dimensions == () and bound.outputs["y"].shape == (3, 4)
     assert bound.constants[0] is graph.constants[0]
+
+
+@pytest.mark.filterwarnings("ignore::pynn.FallbackWarning")
+def test_the_example_of_the_documentation() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "dynamic-shapes.md").read_text("utf-8")
+    code = text.partition("```python\n")[2].partition("```")[0]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert f"{names['y']!r}".endswith("float32[batch, 8, 1, 1]>")
+    assert names["model"].run({"x": np.zeros((5, 3, 224, 224), np.float32)})["y"].shape == (5, 8)
