@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from ...errors import ValidationError
 
@@ -21,7 +22,9 @@ class Precision:
 
     ``keep`` names operators that stay as they are: an ONNX node's name, a WebNN label, or an operator type. ``io`` also
     changes the types of inputs and outputs. ``block`` is the number of weights that share a scale (int4, fp4).
-    ``method`` is how weights are rounded. ``calibration`` holds the ranges of activations (int8, fp8).
+    ``method`` is how weights are rounded: "rtn" to nearest, "hqq" with the scale of least error, "gptq" with regard to
+    ``activations``: inputs ``[..., K]`` of the products, by the product's name or label or by the input's ONNX name.
+    ``calibration`` holds the ranges of activations (int8, fp8).
     """
 
     name: PrecisionName | None = None
@@ -30,6 +33,7 @@ class Precision:
     block: int = 128
     method: str = "rtn"
     calibration: CalibrationTable | None = None
+    activations: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.name is not None and self.name not in PRECISIONS:

@@ -87,6 +87,7 @@ class PrecisionPlan:
 
         precision, capabilities = self.precision, self.target.capabilities
         options: dict[str, Any] = {"block": precision.block, "method": precision.method, "keep": precision.keep}
+        options["activations"] = precision.activations
         return weight_pass(self.used, self._weights, target=capabilities, **options)  # type: ignore[arg-type]
 
     def _record(self, graph: OnnxGraph) -> None:

@@ -19,7 +19,7 @@ from ..model import element_name, numpy_dtype
 from ..onnx_graph import OnnxGraph, OnnxNode
 from ..passes import Pass
 from .choice import METHODS
-from .keep import check_keep, is_kept
+from .keep import check_keep, is_kept, names_of
 from .opset import raise_opset
 from .quantizable import FLOATS
 from .weights_grid import (
@@ -117,7 +117,8 @@ def quantize_weights(
     fp4 (e2m1) blocks of 16 with e4m3 scales and one power of two for all. Scales are symmetric, without zero points.
 
     ``method``: "rtn" rounds to nearest, "hqq" searches the scale of least error, "gptq" carries rounding errors over,
-    weighted by ``activations``: inputs ``[..., K]`` of the products by value name; weights without them get "hqq".
+    weighted by ``activations``: inputs ``[..., K]`` of the products, by name or label of the product or by value name;
+    weights without them get "hqq".
     ``keep`` names operators that stay as they are. ``target``: compute capabilities (89 is 8.9) that must have the
     form. One weight is worked on at a time.
 
@@ -198,9 +199,7 @@ def _check(form: str, block: int, method: str, activations: Mapping[str, Array] 
     if method not in METHODS:
         raise ValidationError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
     if method == "gptq" and not activations:
-        raise ValidationError(
-            "method='gptq' needs activations: inputs of the products, by value name; 'hqq' needs none"
-        )
+        raise ValidationError("method='gptq' needs activations: inputs of the products, by name; 'hqq' needs none")
     for name, array in (activations or {}).items():
         finite = array.size and array.dtype.kind == "f" and bool(np.isfinite(array).all())
         if array.ndim < 2 or not finite:
@@ -324,7 +323,7 @@ def _moments(array: Array, uses: Sequence[_Use], activations: Mapping[str, Array
         if use.node.op_type not in ("MatMul", "Gemm") or array.ndim != 2 or use.node.attributes.get("transA", 0):
             return None, f"gptq is not for {use.node.op_type} of this form"
         name, length = use.node.inputs[0], array.shape[use.along]
-        inputs = activations.get(name)
+        inputs = next((activations[key] for key in (name, *names_of(use.node)) if key in activations), None)
         if inputs is None:
             return None, f"no activations of {name!r} were given"
         if inputs.shape[-1] != length:
