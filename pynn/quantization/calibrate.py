@@ -17,7 +17,7 @@ from ..converter.import_model import import_model
 from ..converter.model import OnnxModel, TensorSpec
 from ..converter.onnx_graph import OnnxGraph
 from ..converter.passes import backend_passes
-from ..converter.precision.digest import graph_digest
+from ..converter.precision.digest import model_digest
 from ..converter.precision.qdq import check_unquantized
 from ..converter.precision.quantizable import FLOATS, calibration_points, fold_moved_weights, smooth_points
 from ..converter.precision.scales import LARGEST, QuantizedForm
@@ -84,7 +84,7 @@ def calibrate(
     source = load_model(model)
     passes = () if isinstance(source, OnnxModel) else backend_passes("onnxruntime", backend.version())
     graph = source_graph(source)
-    digest = graph_digest(graph)
+    digest = model_digest(source)
     check_unquantized(graph, "calibration takes the float model")
     fold_moved_weights(graph)
     names = _wanted(graph, tensors)

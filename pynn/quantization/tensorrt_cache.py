@@ -12,7 +12,8 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..converter.precision.digest import graph_digest
+from ..compilation import load_model
+from ..converter.precision.digest import model_digest
 from ..converter.precision.quantizable import FLOATS, calibration_points, fold_moved_weights
 from ..converter.precision.table import CalibrationTable
 from ..errors import ModelError, ValidationError
@@ -34,7 +35,8 @@ def import_calibration_cache(source: str | os.PathLike[str], model: Model) -> Ca
     ValidationError when it has tensors that the model has not, OSError when it cannot be read.
     """
     header, scales = _read(Path(source))
-    graph = source_graph(model)
+    given = load_model(model)
+    graph = source_graph(given)
     own = [name for name in scales if name.startswith(_OWN)]
     known = {name for name, tensor in graph.values.items() if tensor.data_type in FLOATS}
     foreign = [name for name in scales if name not in known and name not in own]
@@ -44,12 +46,11 @@ def import_calibration_cache(source: str | os.PathLike[str], model: Model) -> Ca
             f"as {', '.join(map(repr, foreign[:3]))}"
         )
     amax = {name: 127.0 * scale for name, scale in scales.items() if name not in own}
-    digest = graph_digest(graph)
     fold_moved_weights(graph)
     notes = [f"{name!r} is TensorRT's own name: left out" for name in own]
     notes += [f"{name!r} has no scale in the cache" for name in calibration_points(graph) if name not in amax]
     details = {"method": header["method"], "tensorrt": header["version"], "form": "int8", "notes": notes}
-    return CalibrationTable(digest, amax, details)
+    return CalibrationTable(model_digest(given), amax, details)
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, float]]:

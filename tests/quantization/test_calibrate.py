@@ -21,7 +21,7 @@ from pynn.converter.precision.digest import graph_digest
 from pynn.converter.precision.quantizable import calibration_points
 
 from ..native.models import model_of, tiny, weights_of
-from .nets import Array, data, mlp, mobile
+from .nets import Array, cosine, data, mlp, mobile
 
 pytestmark = pytest.mark.ort
 
@@ -97,6 +97,23 @@ def test_dynamic_batch() -> None:
     arrays = [np.random.default_rng(i).standard_normal((i + 1, 64)).astype("f") for i in range(3)]
     table = pynn.calibrate(tiny("batch"), arrays)
     assert table.amax["x"] == max(float(np.abs(a).max()) for a in arrays)
+
+
+@pytest.mark.parametrize("form", ["int8", "fp8"])
+def test_named_dimensions(form: Any) -> None:
+    """The precision's passes see such a graph at several sizes; the table is of all of them."""
+    b = GraphBuilder()
+    x = b.input("x", ["batch", 64], "float32")
+    y = b.relu(b.matmul(x, b.constant(weights_of(64, 48) / 8)))
+    graph = b.finish({"y": b.reshape(b.matmul(y, b.constant(weights_of(48, 32) / 8)), [x.shape[0], 4, 8])})
+    arrays = [np.random.default_rng(i).standard_normal((i + 1, 64)).astype("f") for i in range(3)]
+    table = pynn.calibrate(graph, arrays, form=form)
+    precision = pynn.Precision(form, calibration=table)
+    executable = pynn.compile(graph, backend="onnxruntime", precision=precision)
+    plain = pynn.compile(graph, backend="onnxruntime")
+    for rows in (1, 7):
+        sample = {"x": np.random.default_rng(9).standard_normal((rows, 64)).astype("f")}
+        assert cosine(executable.run(sample)["y"], plain.run(sample)["y"]) > 0.99
 
 
 def test_wanted_tensors_and_limit() -> None:

@@ -1,4 +1,4 @@
-"""The digest of a graph's content: what ties a calibration table to one model."""
+"""The digest of a model's content: what ties a calibration table to it."""
 
 from __future__ import annotations
 
@@ -7,28 +7,49 @@ from typing import Any
 
 import numpy as np
 
+from ...graph import Graph
+from ..convert import to_onnx
+from ..model import OnnxModel
 from ..onnx_graph import OnnxGraph
+from ..passes import Pass
+
+_MAX_SIZES = 16
 
 
 def graph_digest(graph: OnnxGraph) -> str:
     """SHA-256 over inputs, outputs, nodes (types, names of values, attributes) and weights, in hexadecimal.
 
-    The same network under another file name has the same digest; another weight or attribute gives another one.
+    The same network under another file name has the same digest; another weight or attribute gives another one. Sizes
+    do not count, in shapes of inputs and outputs and in short vectors of integers (targets of Reshape, ends of Slice):
+    a table may serve another batch, and a graph with named dimensions is rewritten at several sizes.
     """
     state = hashlib.sha256()
     used = {name for node in graph.nodes for name in (*node.inputs, *node.captures)} | set(graph.outputs.values())
     for side in (graph.inputs, graph.outputs):
         for name, value in side.items():
-            tensor = graph.values[value]
-            _text(state, name, value, tensor.data_type, repr(tuple(graph.dims.get(value, tensor.shape))))
+            _text(state, name, value, graph.values[value].data_type)
     for node in graph.nodes:
         _text(state, node.domain, node.op_type, repr(node.inputs), repr(node.outputs))
         for key in sorted(node.attributes):
             _text(state, key)
             _attribute(state, node.attributes[key])
     for name in sorted(used & graph.initializers.keys()):
-        _array(state, graph.initializers[name], name)
+        array = graph.initializers[name]
+        if array.dtype.kind not in "iu" or array.ndim > 1 or array.size > _MAX_SIZES:
+            _array(state, array, name)
     return state.hexdigest()
+
+
+def model_digest(model: Graph | OnnxModel) -> str:
+    """The digest of the graph that the first precision pass gets of ``model``; where dimensions are named, one of the
+    equal ones."""
+    if isinstance(model, OnnxModel):
+        from ..import_model import import_model
+
+        return graph_digest(import_model(model))
+    found: list[str] = []
+    to_onnx(model, (Pass("digest", lambda graph: found.append(graph_digest(graph))),))
+    return found[0]
 
 
 def _text(state: Any, *parts: str) -> None:

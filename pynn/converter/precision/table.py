@@ -63,7 +63,7 @@ class CalibrationTable:
         if found != self.model:
             raise ValidationError(
                 f"the calibration table is of another model: its digest is {self.model[:12]}..., this model's is "
-                f"{found[:12]}... (structure and weights count, the file name does not); calibrate this model"
+                f"{found[:12]}... (structure and weights count; file name and batch do not); calibrate this model"
             )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
