@@ -133,10 +133,10 @@ class MLContext:
             lock = self._timeline.lock
             lock.acquire()  # takes half the time of a with statement, which is counted here
             try:
-                launch = bound.launch
-                if launch is not None:
+                run = bound.run
+                if run is not None:
                     bound.recent = True
-                    launch()
+                    run.launch()
                     return
             finally:
                 lock.release()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .backends.base import DeviceRun, Executable
@@ -32,7 +33,7 @@ _NOTHING: Asked = (None, None, None)
 
 
 class Bound:
-    """A graph bound to tensors of a GPU: ``launch`` is all that a dispatch needs, or None when a tensor is gone.
+    """A graph bound to tensors of a GPU: ``run`` is all that a dispatch needs, or None when a tensor is gone.
 
     Holds the tensors weakly and their memory strongly: it ends with the first of the tensors that is destroyed or
     forgotten, and gives the memory up when the stream has passed.
@@ -43,20 +44,19 @@ class Bound:
         "_home",
         "_key",
         "_references",
-        "_run",
         "_storages",
-        "launch",
         "queue",
         "recent",
+        "run",
     )
 
     def __init__(
         self, queue: DeviceQueue, run: DeviceRun, home: ReadyRuns, key: Key, tensors: Sequence[MLTensor]
     ) -> None:
-        self.launch: Callable[[], None] | None = run.launch
+        self.run: DeviceRun | None = run
         self.recent = False
         self.queue = queue
-        self._run, self._home, self._key = run, home, key
+        self._home, self._key = home, key
         self._storages = [tensor._storage for tensor in tensors]
         self._references = [weakref.ref(tensor, self._forgotten) for tensor in tensors]
         home.kept[key] = self
@@ -71,12 +71,12 @@ class Bound:
     def end(self) -> None:
         """No launch from now on. Idempotent; from any thread, and from garbage collection."""
         self._home.drop(self, self._key)
-        if self.launch is not None:
-            self.launch = None
-            self.queue.retire(self._close)
+        run, self.run = self.run, None
+        if run is not None:
+            self.queue.retire(partial(self._close, run))
 
-    def _close(self) -> None:
-        self._run.close()
+    def _close(self, run: DeviceRun) -> None:
+        run.close()
         self._storages.clear()
 
 
@@ -105,7 +105,8 @@ class ReadyRuns:
         return bound
 
     def drop(self, bound: Bound, key: Key) -> None:
-        self.kept.pop(key, None)
+        if self.kept.get(key) is bound:
+            self.kept.pop(key, None)
         if bound in (self.last[2], self._before[2]):
             self.forget_last()
 
@@ -117,9 +118,9 @@ class ReadyRuns:
         """End those that were not used since this looked at them before, until there is room for one more."""
         while len(self.kept) >= MAX_BOUND:
             key, oldest = next(iter(self.kept.items()))
-            if oldest.recent:
+            if oldest.recent and self.kept.pop(key, None) is not None:
                 oldest.recent = False
-                self.kept[key] = self.kept.pop(key)
+                self.kept[key] = oldest
             else:
                 oldest.end()
 
@@ -138,7 +139,7 @@ def prepare(
     """The graph bound to these inputs and outputs, in ``home`` for the next time; or why it must run by main memory."""
     key = key_of(*tensors)
     known = home.kept.get(key)
-    if known is not None:
+    if known is not None and known.run is not None:
         known.recent = True
         return known
     if queue is None:
@@ -183,11 +184,12 @@ def launch_between(bound: Bound, user: StreamHandle | None) -> None:
     """Launch, after what is on the user's stream and before what comes there."""
     queue = bound.queue
     with queue.using():
-        if bound.launch is None:
+        run = bound.run
+        if run is None:
             raise ValidationError("dispatch: a tensor was destroyed during the call")
         if user is not None:
             queue.follow(user)
-        bound.launch()
+        run.launch()
         if user is not None:
             queue.lead(user)
 

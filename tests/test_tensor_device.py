@@ -232,17 +232,18 @@ def test_a_failing_launch_is_told_and_the_next_one_works(context: MLContext, gpu
     graph, x, y, z = add_graph(context), tensor(context, 1, 2), tensor(context, 3, 4), tensor(context)
     context.dispatch(graph, {"x": x, "y": y}, {"z": z})
     (bound,) = graph._ready.kept.values()
-    launch, failures = bound.launch, [ExecutionError("no"), TypeError("no"), KeyError("no")]
-    assert launch is not None
+    run = bound.run
+    assert run is not None
+    launch, failures = run.launch, [ExecutionError("no"), TypeError("no"), KeyError("no")]
     for error in failures:
 
         def fail(error: Exception = error) -> None:
             raise error
 
-        bound.launch = fail
+        run.launch = fail  # type: ignore[method-assign]
         with pytest.raises(type(error)):
             context.dispatch(graph, {"x": x, "y": y}, {"z": z})
-    bound.launch = launch
+    run.launch = launch  # type: ignore[method-assign]
     context.dispatch(graph, {"x": x, "y": y}, {"z": z})
     assert context.read_tensor(z).tolist() == [4, 6]
     assert gpu.made[0].bindings == 1
@@ -356,6 +357,16 @@ def test_a_graph_destroyed_in_flight(context: MLContext, gpu: FakeGpu) -> None:
     context.dispatch(graph, {"x": x, "y": y}, {"z": z})
     graph.destroy()
     assert not FakeRun.alive
+    assert context.read_tensor(z).tolist() == [4, 6]
+
+
+def test_an_executable_closed_by_its_user(context: MLContext, gpu: FakeGpu) -> None:
+    graph, x, y, z = add_graph(context), tensor(context, 1, 2), tensor(context, 3, 4), tensor(context)
+    for _ in range(2):
+        context.dispatch(graph, {"x": x, "y": y}, {"z": z})
+    graph.executable.close()
+    with pytest.raises(InvalidStateError, match="closed"):
+        context.dispatch(graph, {"x": x, "y": y}, {"z": z})
     assert context.read_tensor(z).tolist() == [4, 6]
 
 

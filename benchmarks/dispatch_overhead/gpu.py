@@ -57,8 +57,7 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
             context.dispatch(graph, inputs, outputs)
         context.read_tensor(last)
         (bound,) = graph._ready.kept.values()
-        launch = bound.launch
-        assert launch is not None
+        launch = bound.run.launch
         _, stream = other.__cuda_stream__()
         calls: dict[str, Callable[[], object]] = {
             "launch": launch,

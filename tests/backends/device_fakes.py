@@ -15,6 +15,7 @@ from pynn.backends.report import BackendReport
 from pynn.backends.selection import Selection
 from pynn.context import MLContext
 from pynn.converter.model import OnnxModel, TensorSpec, numpy_dtype
+from pynn.errors import InvalidStateError
 
 from .cuda_fakes import FakeApi, value_at
 
@@ -29,19 +30,18 @@ class FakeRun(DeviceRun):
 
     def __init__(self, executable: FakeExecutable, stream: int, inputs: Places, outputs: Places) -> None:
         self.closed = False
-        self._executable, self._stream = executable, stream
+        self.executable, self._stream = executable, stream
         self._inputs, self._outputs = dict(inputs), dict(outputs)
         self.launch = self._launch
         self.alive.add(self)
 
     def _launch(self) -> None:
-        assert not self.closed, "launched after close"
-        self._executable.launches += 1
-        self._executable.api.put(self._stream, self._work)
+        self.executable.launches += 1
+        self.executable.api.put(self._stream, self._work)
 
     def _work(self) -> None:
         assert not self.closed, "closed before the stream passed"
-        executable = self._executable
+        executable = self.executable
         arrays = {
             spec.name: value_at(executable.api, *self._inputs[spec.name], _inside(spec)).astype(spec.numpy)
             for spec in executable.inputs
@@ -52,7 +52,12 @@ class FakeRun(DeviceRun):
 
     def close(self) -> None:
         self.closed = True
+        self.launch = _closed
         self.alive.discard(self)
+
+
+def _closed() -> None:
+    raise InvalidStateError("this device run is closed")
 
 
 def _inside(spec: TensorSpec) -> np.dtype[Any]:
@@ -83,6 +88,9 @@ class FakeExecutable(Executable):
 
     def _close(self) -> None:
         self.api.cuCtxSynchronize()
+        for run in list(FakeRun.alive):
+            if run.executable is self:
+                run.close()
 
 
 class FakeGpu(Backend):
