@@ -197,6 +197,10 @@ class TensorRTExecutable(Executable):
         with self._making:
             for run in list(self._device_runs):
                 run.close()
+            if self._device.usable:
+                with self._device.current():
+                    for session in self._sessions():
+                        session.hand_over(self._stock)
             self._shut()
 
 

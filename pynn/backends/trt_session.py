@@ -176,6 +176,7 @@ class Session:
             staging = Staging(device, tensors)
             self._resources.callback(staging.close)
             self.memory = MemoryUse(activations=ready.activations) + staging.use
+            self._context = ready.context
             self._runner = self._resources.enter_context(
                 Runner(
                     ready.context,
@@ -188,8 +189,7 @@ class Session:
                 )
             )
             self._warm_up()
-            if options.flavor is Flavor.RTX:
-                stock.add(ready.context)
+            self.hand_over(stock)
         except BaseException:
             self._resources.close()
             raise
@@ -229,6 +229,11 @@ class Session:
             if view is not None
         )
         self._by_address = bool(large_inputs) or any(view is None for _, view, *_ in outputs)
+
+    def hand_over(self, stock: KernelStock) -> None:
+        """Give the kernels compiled so far to ``stock``; some are compiled beside the runs, later."""
+        if self._options.flavor is Flavor.RTX:
+            stock.add(self._context)
 
     @property
     def info(self) -> RunnerInfo:
@@ -310,6 +315,7 @@ class Lane:
             self.last = session
             return session
         with self._factory.making, self._factory.device.current():
+            self.last.hand_over(self._factory.stock)
             while len(self._sessions) >= MAX_SESSIONS:
                 self._sessions.popitem(last=False)[1].close()
             self.last = self._add(shapes)
