@@ -229,6 +229,7 @@ class _Child:
                         selector.unregister(key.fileobj)
                 if died and not ready:
                     raise self._crash()
+        watch.check()
         return self._seconds
 
     def _look(self) -> None:

@@ -65,7 +65,7 @@ def nothing_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator
     yield
     assert children() == before
     assert [path for path in folder.iterdir() if path.name.startswith("pynn-build-")] == []
-    assert (open_files(), threading.active_count()) == (descriptors, threads)
+    assert open_files() <= descriptors and threading.active_count() <= threads
 
 
 class FakeInfo:
@@ -105,18 +105,18 @@ def test_progress_refusals_and_cancelling(newest_library: Library) -> None:
     events: list[ProgressEvent] = []
     options = CompileOptions(control=BuildControl(progress=events.append, isolate=True))
     build_plan(deep(2), newest_library, options, (86,))
-    assert events[0].phase == events[-1].phase == "Compiling model" and len(events) > 20
+    count = len(events)
+    assert events[0].phase == events[-1].phase == "Compiling model" and count > 20
     model = tiny()
     with pytest.raises(UnsupportedModelError, match="Rulu") as caught:
         build_plan(
             OnnxModel(model.proto.replace(b"Relu", b"Rulu"), model.inputs, model.outputs), newest_library, options
         )
     assert (caught.value.node, caught.value.op_type) == ("positive", "Rulu") and caught.value.log
-    for n in (1, 4, len(events) // 2):
+    for n in (1, 4, count // 2, count):
+        control = BuildControl(**cancel_at(n), isolate=True)
         with pytest.raises(BuildCancelledError):
-            build_plan(
-                deep(40), newest_library, CompileOptions(control=BuildControl(**cancel_at(n), isolate=True)), (86,)
-            )
+            build_plan(deep(2), newest_library, CompileOptions(control=control), (86,))
 
 
 @pytest.mark.trt
@@ -128,7 +128,7 @@ def test_killed_in_the_middle(newest_library: Library) -> None:
 
     options = CompileOptions(control=BuildControl(progress=kill, isolate=True))
     with pytest.raises(BuildCrashedError, match=r"was killed by SIGKILL in phase .* MiB of main memory") as caught:
-        build_plan(deep(60), newest_library, options)
+        build_plan(deep(200), newest_library, options)
     assert caught.value.signal == "SIGKILL" and "memory ran out" in str(caught.value)
 
 
