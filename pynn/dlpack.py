@@ -151,11 +151,11 @@ def device_title(device: tuple[int, int]) -> str:
     return f"{title}:{number}" if kind in (CUDA, CUDA_MANAGED) else title
 
 
-def take(where: str, producer: Any, stream: int | None, device: tuple[int, int]) -> Lease:
+def take(where: str, producer: Any, stream: int | None, device: tuple[int, int], *, to_read: bool = False) -> Lease:
     """The memory of ``producer``, ordered before what is put on ``stream`` from now on.
 
-    Raises InputError for a data type, strides or a version that cannot be taken, and for read-only memory. The capsule
-    is consumed only when all is well.
+    Raises InputError for a data type, strides or a version that cannot be taken, and for read-only memory unless it is
+    only ``to_read``. The capsule is consumed only when all is well.
     """
     capsule = _capsule(where, producer, stream)
     managed = _managed(capsule)
@@ -166,7 +166,7 @@ def take(where: str, producer: Any, stream: int | None, device: tuple[int, int])
             raise InputError(
                 f"{where}: the capsule is of DLPack {managed.major}.{managed.minor}; pynn knows {VERSION[0]}.x"
             )
-        if managed.flags & _READ_ONLY:
+        if managed.flags & _READ_ONLY and not to_read:
             raise InputError(f"{where}: the memory is read-only, and a tensor may be written to; pass copy=True")
     found = (int(managed.tensor.device_type), int(managed.tensor.device_id))
     if found != device:

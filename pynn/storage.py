@@ -163,7 +163,7 @@ def share(where: str, producer: object, queue: DeviceQueue | None, *, copy: bool
             f"{where}: the array is on {device_title(device)}, the tensors of this context are on "
             f"{device_title(here)}: {fix}"
         )
-    lease = take(where, producer, queue.gate.address, device)
+    lease = take(where, producer, queue.gate.address, device, to_read=copy)
     queue.pass_gate()
     storage = DeviceStorage(queue, lease, lease.descriptor)
     return (storage.duplicate() if copy else storage), lease.descriptor

@@ -318,6 +318,19 @@ def test_arrays_that_a_gpu_context_refuses(gpu: MLContext, api: FakeApi) -> None
         gpu.from_dlpack(np.ones(2, F32))
 
 
+def test_read_only_memory_of_a_gpu(gpu: MLContext, api: FakeApi) -> None:
+    array = np.arange(3, dtype=F32)
+    array.setflags(write=False)
+    other = FakeCudaArray(api, array)
+    if tuple(map(int, np.__version__.split(".")[:2])) < (2, 1):
+        pytest.skip("numpy before 2.1 cannot say that memory is read-only")
+    with pytest.raises(InputError, match="the memory is read-only, and a tensor may be written to; pass copy=True"):
+        gpu.from_dlpack(other)
+    tensor = gpu.from_dlpack(other, copy=True)
+    gpu.write_tensor(tensor, np.zeros(3, F32))
+    assert gpu.read_tensor(tensor).tolist() == [0, 0, 0] and array.tolist() == [0, 1, 2]
+
+
 def test_the_second_gpu(api: FakeApi) -> None:
     with gpu_context(FakeGpu(api, lambda a: a, index=1)) as context:
         tensor = context.from_dlpack(FakeCudaArray(api, np.ones(2, F32), (2, 1)))
