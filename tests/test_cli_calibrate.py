@@ -11,6 +11,7 @@ import pytest
 
 import pynn
 from pynn.cli import main
+from pynn.cli.console import Console
 
 from .native.models import tiny
 
@@ -65,6 +66,14 @@ def test_resumed(model: Path, folder: Path, tmp_path: Path, capsys: pytest.Captu
     assert ask(capsys, model, folder, "--resume", state, "--limit", 2)[1]["samples"] == 2
     code, record = ask(capsys, model, folder, "--resume", state)
     assert code == 0 and record["amax"] == ask(capsys, model, folder)[1]["amax"]
+
+
+def test_a_bar_on_a_terminal(
+    model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Console, "is_terminal", property(lambda self: True))
+    assert main(["calibrate", str(model), str(folder), "-o", str(tmp_path / "t.json")]) == 0
+    assert "4 samples" in capsys.readouterr().out
 
 
 def test_an_old_cache(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

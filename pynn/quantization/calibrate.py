@@ -16,7 +16,7 @@ from ..converter.convert import lower_graph
 from ..converter.import_model import import_model
 from ..converter.model import OnnxModel, TensorSpec
 from ..converter.onnx_graph import OnnxGraph
-from ..converter.passes import backend_passes
+from ..converter.passes import Pass, backend_passes
 from ..converter.precision.digest import model_digest
 from ..converter.precision.qdq import check_unquantized
 from ..converter.precision.quantizable import FLOATS, calibration_points, fold_moved_weights, smooth_points
@@ -24,6 +24,7 @@ from ..converter.precision.scales import LARGEST, QuantizedForm
 from ..converter.precision.table import CalibrationTable, check_smooth
 from ..converter.serialize import to_model
 from ..errors import BackendUnavailableError, InputError, ValidationError
+from ..graph import Graph
 from .activations import Activations
 from .dataset import chain, samples
 from .histogram import Histogram
@@ -82,7 +83,7 @@ def calibrate(
     settings = _check(method, percentile, form, smooth, limit, memory_bytes)
     backend = _onnxruntime()
     source = load_model(model)
-    passes = () if isinstance(source, OnnxModel) else backend_passes("onnxruntime", backend.version())
+    passes = _passes_for(source, backend.version())
     graph = source_graph(source)
     digest = model_digest(source)
     check_unquantized(graph, "calibration takes the float model")
@@ -132,6 +133,13 @@ def _onnxruntime() -> OrtBackend:
     if not probe.usable:
         raise BackendUnavailableError(f"calibration runs the model on ONNX Runtime: {probe.reason}; {probe.hint}")
     return backend
+
+
+def _passes_for(source: Graph | OnnxModel, version: str) -> tuple[Pass, ...]:
+    """What ONNX Runtime needs rewritten. Files run as they are; passes know sizes, which named dimensions have not."""
+    if isinstance(source, OnnxModel) or source.dimensions:
+        return ()
+    return backend_passes("onnxruntime", version)
 
 
 def source_graph(model: Model) -> OnnxGraph:
