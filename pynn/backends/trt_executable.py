@@ -20,7 +20,7 @@ from .cuda import Device
 from .engine_file import EngineFile
 from .memory_use import MemoryUse
 from .pool import Pool
-from .shapes import Range
+from .shapes import Range, hull
 from .trt_build import TF32_NOTE, USER_ALLOCATION
 from .trt_device_run import DeviceContexts, TensorRTDeviceRun, Tensors
 from .trt_memory import pinned_empty
@@ -232,22 +232,28 @@ def _complete(file: EngineFile, engine: Engine) -> EngineFile:
         return file
     inputs: list[TensorSpec] = []
     outputs: list[TensorSpec] = []
-    ranges = {}
     for name, tensor in tensors.items():
         dims: tuple[int | None, ...] = tuple(None if dim < 0 else dim for dim in tensor.shape or ())
         spec = TensorSpec(name, name, tensor.data_type, dims)
         (inputs if tensor.is_input else outputs).append(spec)
-        if tensor.is_input:
-            ranges[name] = _engine_ranges(engine, name, tensor.shape or ())
+    count = 1 if all(spec.is_static for spec in inputs) else engine.info.profile_count
+    profiles = tuple(
+        {spec.name: _engine_ranges(engine, spec.name, tensors[spec.name].shape or (), i) for spec in inputs}
+        for i in range(count)
+    )
+    ranges = {name: tuple(one for one in dims if one) for name, dims in hull(profiles).items()}
     # Any engine takes memory; one built to require it, which a bare plan does not tell, takes nothing else.
     options = {**file.options, USER_ALLOCATION: all(spec.is_static for spec in inputs)}
-    return replace(file, inputs=tuple(inputs), outputs=tuple(outputs), ranges=ranges, options=options)
+    return replace(
+        file, inputs=tuple(inputs), outputs=tuple(outputs), ranges=ranges, profiles=profiles, options=options
+    )
 
 
-def _engine_ranges(engine: Engine, name: str, shape: tuple[int, ...]) -> tuple[Range, ...]:
+def _engine_ranges(engine: Engine, name: str, shape: tuple[int, ...], profile: int) -> tuple[Range, ...]:
     if min(shape, default=0) >= 0:
         return tuple((dim, dim, dim) for dim in shape)
-    low, best, high = (engine.profile_shape(name, selector) for selector in (Selector.MIN, Selector.OPT, Selector.MAX))
+    selectors = (Selector.MIN, Selector.OPT, Selector.MAX)
+    low, best, high = (engine.profile_shape(name, selector, profile) for selector in selectors)
     return tuple(zip(low, best, high, strict=True))
 
 

@@ -191,6 +191,19 @@ def test_bare_plan_asks_the_engine(fakes: Fakes) -> None:
         assert executable.run({"x_onnx": np.ones(2, "f4")})["y_onnx"].tolist() == [2, 2]
 
 
+def test_bare_plan_of_several_profiles(fakes: Fakes) -> None:
+    """The engine is asked for each; a run takes the profile that its shapes are in."""
+    profiles = [{"x_onnx": [(1, 1, 1), (2, 2, 2)]}, {"x_onnx": [(3, 4, 8), (2, 2, 2)]}]
+    same_shape = {"bare": True, "profiles": profiles}
+    sides = [spec("x", "float32", None, 2)], [spec("y", "float32", None, 2)]
+    with fakes.executable(*sides, doubled, lambda s: {"y_onnx": s["x_onnx"]}, **same_shape) as executable:
+        for n in (1, 3, 8):
+            assert executable.run({"x_onnx": np.ones((n, 2), "f4")})["y_onnx"].tolist() == [[2, 2]] * n
+        assert Context.chosen == [0, 1, 1]
+        with pytest.raises(InputError, match=r"dimension 0 is 2, outside the compiled profiles.* 1 or 3\.\.8"):
+            executable.run({"x_onnx": np.ones((2, 2), "f4")})
+
+
 def test_header_of_another_plan(fakes: Fakes) -> None:
     wrong = {"inputs": (spec("x", "int32", 2),)}
     with pytest.raises(PlanError, match="header belongs to another plan"):

@@ -9,6 +9,7 @@ import ctypes
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -102,6 +103,14 @@ class Engine(Counted):
     def __init__(self, tensors: Sequence[TensorInfo], function: Function, rule: ShapeRule) -> None:
         super().__init__()
         self.tensors, self.function, self.rule = tuple(tensors), function, rule
+        self.profiles: Sequence[Mapping[str, Sequence[tuple[int, int, int]]]] = ()
+
+    @property
+    def info(self) -> SimpleNamespace:
+        return SimpleNamespace(profile_count=len(self.profiles))
+
+    def profile_shape(self, name: str, selector: int, profile: int = 0) -> tuple[int, ...]:
+        return tuple(one[selector] for one in self.profiles[profile][name])
 
     def merge_runtime_caches(self, caches: Sequence[bytes]) -> bytes:
         return max(caches, key=len)
@@ -109,6 +118,7 @@ class Engine(Counted):
 
 class Context(Counted):
     caches: ClassVar[list[bytes | None]] = []
+    chosen: ClassVar[list[int]] = []
 
     def __init__(
         self, engine: Engine, *, allocation_strategy: int, runtime_cache: bytes | None, **options: int
@@ -121,6 +131,9 @@ class Context(Counted):
         self.caches.append(runtime_cache)
         self.engine = engine
         self.shapes: dict[str, tuple[int, ...]] = {}
+
+    def set_profile(self, profile: int, stream: int) -> None:
+        self.chosen.append(profile)
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> None:
         self.shapes[name] = shape
@@ -221,6 +234,7 @@ class Fakes:
         self._patch = monkeypatch
         Counted.alive = {}
         Context.caches = []
+        Context.chosen = []
         Runner.failures = []
         for module in (trt_executable, trt_session, trt_memory, trt_device_run):
             for fake in (PinnedMemory, DeviceMemory, Stream, Logger, Context, Runner):
@@ -241,6 +255,7 @@ class Fakes:
         bare: bool = False,
         options: CompileOptions | None = None,
         replaced: dict[str, Any] | None = None,
+        profiles: Sequence[Mapping[str, Sequence[tuple[int, int, int]]]] = (),
         **header: Any,
     ) -> TensorRTExecutable:
         tensors = [
@@ -261,7 +276,9 @@ class Fakes:
             def deserialize(self, plan: bytes) -> Engine:
                 if plan == b"bad":
                     raise PlanError("cannot read the plan: magic", log="magic")
-                return Engine(tensors, function, rule or (lambda _: static))
+                engine = Engine(tensors, function, rule or (lambda _: static))
+                engine.profiles = profiles
+                return engine
 
         self._patch.setattr(trt_executable, "Runtime", Runtime)
         ranges: dict[str, Any] = {s.name: tuple((d, d, d) for d in s.shape) for s in inputs if s.is_static}
