@@ -126,10 +126,16 @@ class MLContext:
             known_inputs, known_outputs, bound = graph._ready.last
             if bound is None or known_inputs != inputs or known_outputs != outputs:
                 bound = graph._ready.find(inputs, outputs)
-            ready = stream is None and graph._context is self and self._timeline.last is None
+            ready = graph._context is self and self._timeline.last is None
         except (AttributeError, KeyError, TypeError, ValueError):
             bound, ready = None, False
-        if ready and bound is not None:
+        if ready and bound is not None and stream is not None:
+            user = bound.queue.user_stream("dispatch", stream_handle("dispatch", stream))
+            bound.recent = True
+            with self._timeline.lock:
+                if launch_between(bound, user):
+                    return
+        elif ready and bound is not None:
             lock = self._timeline.lock
             lock.acquire()  # takes half the time of a with statement, which is counted here
             try:
@@ -154,7 +160,8 @@ class MLContext:
             bound = prepare(queue, executable, graph._ready, (inputs, outputs), (sources, targets))
             if isinstance(bound, Bound):
                 graph._host_reason = ""
-                launch_between(bound, user)
+                if not launch_between(bound, user):
+                    raise ValidationError("dispatch: a tensor was destroyed during the call")
             else:
                 graph._host_reason = bound
                 run_on_host(executable, sources, targets, queue, user)
@@ -209,7 +216,8 @@ class MLContext:
         readable: bool = False,
         writable: bool = False,
     ) -> MLTensor:
-        """A tensor of zeros: ``create_tensor([2, 3], "float32", readable=True)`` or with a descriptor.
+        """A tensor of zeros: ``create_tensor([2, 3], "float32", readable=True)`` or with a descriptor. It is in the
+        memory of the GPU that the context runs on, else in main memory.
 
         A mapping may also hold ``readable`` and ``writable``. Raises InvalidStateError when the context is lost,
         ValidationError for a bad descriptor, UnknownError without memory.

@@ -140,7 +140,6 @@ def prepare(
     key = key_of(*tensors)
     known = home.kept.get(key)
     if known is not None and known.run is not None:
-        known.recent = True
         return known
     if queue is None:
         return "the context has no memory on a GPU"
@@ -180,18 +179,19 @@ def _obstacle(executable: Executable, inputs: Storages, outputs: Storages) -> st
     return ""
 
 
-def launch_between(bound: Bound, user: StreamHandle | None) -> None:
-    """Launch, after what is on the user's stream and before what comes there."""
+def launch_between(bound: Bound, user: StreamHandle | None) -> bool:
+    """Launch, after what is on the user's stream and before what comes there. False when a tensor is gone."""
     queue = bound.queue
     with queue.using():
         run = bound.run
         if run is None:
-            raise ValidationError("dispatch: a tensor was destroyed during the call")
+            return False
         if user is not None:
             queue.follow(user)
         run.launch()
         if user is not None:
             queue.lead(user)
+    return True
 
 
 def run_on_host(
