@@ -102,7 +102,8 @@ def minilm_case(seeded: bool) -> Case:
 
     def tokens(texts: Sequence[str]) -> tuple[Array, Array]:
         ids, mask = minilm.tokenize(texts, config, folder)
-        return tuple(np.pad(a, ((0, 0), (0, LENGTH)))[:, :LENGTH] for a in (ids, mask))  # type: ignore[return-value]
+        ids, mask = (np.ascontiguousarray(np.pad(a, ((0, 0), (0, LENGTH)))[:, :LENGTH]) for a in (ids, mask))
+        return ids, mask
 
     def activations() -> dict[str, Array]:
         """What each dense layer reads, by the layer's label; padding left out."""

@@ -22,6 +22,8 @@ _LEAST = {"int8": -127.0, "int4": -8.0, "fp8": -448.0, "fp4": -6.0}
 FP4_BLOCK = 16
 """Weights that share a scale in the two-level 4-bit float form: the only size that hardware knows."""
 _FP8_LARGEST = 448.0
+_FLOAT16_NORMAL, _FLOAT16_STEP = np.float32(2.0**-14), np.float32(2.0**-24)
+"""The smallest normal number of float16, and the distance of those below it."""
 _CHUNK = 1 << 17
 """Weights worked on at a time: temporaries stay in the processor's cache, and small beside the weights."""
 
@@ -116,12 +118,16 @@ class ScaleGrid:
     unit: float = 0.0
 
     def round(self, scale: Array) -> Array:
-        """The nearest number that a scale can have, as float32; 1 for a scale that would be zero."""
+        """The nearest number that a scale can have, as float32, the next larger one among float16's denormal numbers,
+        where the nearest would clip weights; 1 for a scale that would be zero."""
         if self.unit:
             small = np.clip(scale / np.float32(self.unit), 0, _FP8_LARGEST)
             held = small.astype(numpy_dtype("float8e4m3fn")).astype(np.float32) * np.float32(self.unit)
         else:
             held = scale.astype(numpy_dtype(self.data_type)).astype(np.float32)
+        if self.data_type == "float16" and not self.unit:
+            clips = (held < scale) & (scale < _FLOAT16_NORMAL)
+            held = held + np.where(clips, _FLOAT16_STEP, np.float32(0))
         return np.asarray(np.where(held > 0, held, np.float32(self.unit or 1.0)), np.float32)
 
     def store(self, scale: Array) -> Array:
