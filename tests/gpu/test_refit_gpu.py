@@ -133,14 +133,31 @@ def test_small_constants_are_part_of_the_key(backend: TensorRTBackend, tmp_path:
             close(executable, model)
 
 
+def chain(count: int = 4) -> OnnxModel:
+    """Products of 1024 x 1024 weights, 4 MiB each."""
+    rng = np.random.default_rng(0)
+    layers = {f"w{i}": rng.standard_normal((1024, 1024), np.float32) / 32 for i in range(count)}
+    nodes, last = [], "x"
+    for name in layers:
+        nodes += [
+            helper.make_node("MatMul", [last, name], [f"m_{name}"], name=f"product_{name}"),
+            helper.make_node("Tanh", [f"m_{name}"], [f"t_{name}"], name=f"tanh_{name}"),
+        ]
+        last = f"t_{name}"
+    nodes.append(helper.make_node("Identity", [last], ["y"], name="last"))
+    sides = {"x": (TensorProto.FLOAT, [8, 1024])}, {"y": (TensorProto.FLOAT, [8, 1024])}
+    return model_of(nodes, *sides, **layers)
+
+
 def test_the_plan_is_smaller_and_tells_its_weights(backend: TensorRTBackend) -> None:
-    model = network(0)
+    model = chain()
     with compiled(backend, model) as whole, compiled(backend, model, refit=True) as stripped:
-        size = sum(w.nbytes for w in with_weights_outside(model).weights.values())
-        assert stripped.stats["plan_bytes"] < whole.stats["plan_bytes"] - size // 2, "STRIP_PLAN did not strip"
+        assert whole.stats["plan_bytes"] > 16 << 20
+        assert stripped.stats["plan_bytes"] < 4 << 20, "STRIP_PLAN did not strip"
+        assert stripped.memory.weights >= 16 << 20
         with stripped._device.current(), Refitter(stripped._engine) as refitter:
-            assert {"kernel", "dense"} <= set(refitter.names())
-            assert refitter.prototype("dense") == (0, 320 * 40)
+            assert {"w0", "w3"} <= set(refitter.names())
+            assert refitter.prototype("w0") == (0, 1024 * 1024)
             assert activation_memory(stripped._engine) >= 0
 
 
@@ -164,19 +181,8 @@ def test_isolated_builds_for_this_gpu(backend: TensorRTBackend) -> None:
 
 
 def test_streamed_weights(backend: TensorRTBackend) -> None:
-    rng = np.random.default_rng(0)
-    layers = {f"w{i}": rng.standard_normal((1024, 1024), np.float32) / 32 for i in range(4)}
-    nodes, last = [], "x"
-    for name in layers:
-        nodes += [
-            helper.make_node("MatMul", [last, name], [f"m_{name}"], name=f"product_{name}"),
-            helper.make_node("Tanh", [f"m_{name}"], [f"t_{name}"], name=f"tanh_{name}"),
-        ]
-        last = f"t_{name}"
-    nodes.append(helper.make_node("Identity", [last], ["y"], name="last"))
-    sides = {"x": (TensorProto.FLOAT, [8, 1024])}, {"y": (TensorProto.FLOAT, [8, 1024])}
-    model = model_of(nodes, *sides, **layers)
-    x = rng.standard_normal((8, 1024), np.float32)
+    model = chain()
+    x = np.random.default_rng(1).standard_normal((8, 1024), np.float32)
     with OrtBackend().compile(model, CompileOptions()) as judge:
         wanted = judge.run({"x": x})["y"]
     for size in (1 << 20, 1 << 30):
