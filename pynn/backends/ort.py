@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 INSTALL_HINT = "pip install onnxruntime"
-_EXACT_INT8 = ("session.x64quantprecision", "1")
-"""Sums of int8 products saturate in 16 bits on x86 CPUs without VNNI, unless this asks for the slower exact kernels:
-https://github.com/microsoft/onnxruntime/issues/14642."""
 
 _FOREIGN_TYPES = frozenset({"bfloat16", "float8e4m3fn", "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz"})
 """Element types for which ONNX Runtime has no numpy dtype: they pass as OrtValues over the same bytes."""
@@ -76,7 +73,6 @@ class OrtBackend(Backend):
         ranges = hull(profiles)
         settings = ort.SessionOptions()
         settings.log_severity_level = 4
-        settings.add_session_config_entry(*_EXACT_INT8)
         for symbol, size in _fixed_symbols(model.inputs, ranges).items():
             settings.add_free_dimension_override_by_name(symbol, size)
         values = [_weight(ort, array) for array in model.weights.values()]
