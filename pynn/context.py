@@ -115,7 +115,7 @@ class MLContext:
 
         With tensors of a GPU this sends the work there and returns; ``read_tensor`` waits for it. ``stream`` is a CUDA
         stream that the caller uses, a handle or an object with ``__cuda_stream__``: the run waits for what is on it
-        now, and what comes on it later waits for the run.
+        now, and what comes on it later waits for the run. A context without a GPU has no use for it.
 
         Raises, in this order: ValidationError for a graph of another context; InvalidStateError for a destroyed graph;
         ValidationError for a tensor given twice, of another context, destroyed, constant, unknown, missing, or not

@@ -517,6 +517,29 @@ def test_tensors_destroyed_by_another_thread(context: MLContext) -> None:
         context.read_tensor(z)
 
 
+def test_graphs_destroyed_by_another_thread(context: MLContext) -> None:
+    x, y, z = tensor(context, 1, 2), tensor(context, 1, 1), tensor(context)
+    for _ in range(30):
+        graph = add_graph(context)
+        context.dispatch(graph, {"x": x, "y": y}, {"z": z})
+        start = threading.Barrier(2)
+
+        def destroy(graph: MLGraph = graph, start: threading.Barrier = start) -> None:
+            start.wait()
+            graph.destroy()
+
+        thread = threading.Thread(target=destroy)
+        thread.start()
+        start.wait()
+        try:
+            for _ in range(20):
+                context.dispatch(graph, {"x": x, "y": y}, {"z": z})
+        except InvalidStateError as error:
+            assert "destroyed" in str(error) or "closed" in str(error)  # noqa: PT017
+        thread.join()
+        assert context.read_tensor(z).tolist() == [2, 3]
+
+
 def test_awaited_reads_keep_their_place(context: MLContext) -> None:
     async def work() -> None:
         graph, x, y, z = add_graph(context), tensor(context), tensor(context, 1, 1), tensor(context)
