@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import ml_dtypes
@@ -335,6 +336,22 @@ def test_a_named_pass_that_keeps_its_decisions() -> None:
     (record,) = run_passes(graph, [weight_pass("int4", decisions, min_elements=1)])
     assert record.name == "int4_weights" and "DequantizeLinear" in str(record)
     assert "int4, blocks of 64 by rtn (128 does not divide 64)" in str(decisions[0])
+
+
+@pytest.mark.ort
+def test_stacked_rows_become_one_matrix() -> None:
+    graph, _ = graph_of(RNG.standard_normal((64, 32)).astype("f"))
+    graph.values |= {"x": Tensor("x", "float32", (2, 5, 64)), "y": Tensor("y", "float32", (2, 5, 32))}
+    plain = deepcopy(graph)
+    quantize_weights(graph, "int4", min_elements=1)
+    assert [node.op_type for node in graph.nodes] == ["DequantizeLinear", "Reshape", "MatMul", "Reshape"]
+    onnx.checker.check_model(to_model(graph).to_proto(), full_check=True)
+    plain.initializers["w"] = weight_of(graph)
+    x = RNG.standard_normal((2, 5, 64)).astype("f")
+    np.testing.assert_allclose(by_ort(graph, x), by_ort(plain, x), rtol=1e-5, atol=1e-5)
+    plain.values |= {"x": Tensor("x", "float32", (-1, 5, 64)), "y": Tensor("y", "float32", (-1, 5, 32))}
+    quantize_weights(plain, "int4", min_elements=1)
+    assert [node.op_type for node in plain.nodes] == ["DequantizeLinear", "MatMul"]
 
 
 # -- wrong arguments

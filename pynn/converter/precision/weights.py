@@ -22,6 +22,7 @@ from .choice import METHODS
 from .keep import check_keep, is_kept, names_of
 from .opset import raise_opset
 from .quantizable import FLOATS
+from .weights_flatten import flatten_products
 from .weights_grid import (
     ELEMENT,
     FORMS,
@@ -138,6 +139,7 @@ def _quantize(graph: OnnxGraph, settings: _Settings) -> tuple[WeightDecision, ..
         narrow = any(graph.values[node.outputs[0]].data_type != "float32" for node in made.nodes)
         raise_opset(graph, max(_OPSET[settings.form], _OPSET_OF_NARROW_SCALES if narrow else 0))
         graph.nodes[:0] = made.nodes
+        flatten_products(graph)
     return tuple(decisions)
 
 

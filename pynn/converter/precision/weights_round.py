@@ -65,11 +65,14 @@ def _first_scale(piece: Array, grid: Grid, scales: ScaleGrid) -> Array:
     return scales.round(np.abs(piece).max(axis=1, keepdims=True) / np.float32(grid.largest))
 
 
-def _fit(piece: Array, scale: Array, grid: Grid) -> tuple[Array, Array]:
-    """Rounded values at a scale, and by block the squared error."""
+def _fit(piece: Array, scale: Array, grid: Grid, importance: Array | None = None) -> tuple[Array, Array]:
+    """Rounded values at a scale, and by block the squared error, each weight's multiplied by its importance."""
     rounded = grid.round(piece / scale)
     rest = piece - rounded * scale
-    return rounded, np.square(rest, out=rest).sum(axis=1, keepdims=True)
+    np.square(rest, out=rest)
+    if importance is not None:
+        rest *= importance
+    return rounded, rest.sum(axis=1, keepdims=True)
 
 
 def _nearest(piece: Array, grid: Grid, scales: ScaleGrid) -> tuple[Array, Array, Array]:
@@ -77,31 +80,33 @@ def _nearest(piece: Array, grid: Grid, scales: ScaleGrid) -> tuple[Array, Array,
     return scale, *_fit(piece, scale, grid)
 
 
-def _searched(piece: Array, grid: Grid, scales: ScaleGrid) -> tuple[Array, Array, Array]:
+def _searched(
+    piece: Array, grid: Grid, scales: ScaleGrid, importance: Array | None = None
+) -> tuple[Array, Array, Array]:
     """Half-quadratic splitting from several scales; by block the one of least squared error.
 
     Each step rounds, takes the part of the error that a sparse (p = 1/2) norm explains as outliers, and fits the scale
     to the rest by least squares.
     """
-    first, rounded, error = _nearest(piece, grid, scales)
-    best = first
+    first = best = _first_scale(piece, grid, scales)
+    _, error = _fit(piece, first, grid, importance)
     for start in _STARTS:
         scale = scales.round(first * np.float32(start))
         beta = np.float32(_BETA)
         for _ in range(_STEPS):
-            now, lost = _fit(piece, scale, grid)
+            now, lost = _fit(piece, scale, grid, importance)
             better = lost < error
             best, error = np.where(better, scale, best), np.where(better, lost, error)
-            scale = scales.round(_refit(piece, now, scale, beta))
+            scale = scales.round(_refit(piece, now, scale, beta, importance))
             beta *= np.float32(1.5)
-        now, lost = _fit(piece, scale, grid)
+        now, lost = _fit(piece, scale, grid, importance)
         better = lost < error
         best, error = np.where(better, scale, best), np.where(better, lost, error)
-    rounded, error = _fit(piece, best, grid)
+    rounded, error = _fit(piece, best, grid, importance)
     return best, rounded, error
 
 
-def _refit(piece: Array, rounded: Array, scale: Array, beta: np.float32) -> Array:
+def _refit(piece: Array, rounded: Array, scale: Array, beta: np.float32, importance: Array | None) -> Array:
     """The scale that fits ``piece`` without its outliers best."""
     steps = piece / scale
     rest = steps - rounded
@@ -109,8 +114,9 @@ def _refit(piece: Array, rounded: Array, scale: Array, beta: np.float32) -> Arra
     shrunk = size - 1 / (beta * np.sqrt(size + np.float32(1e-8)))
     np.maximum(shrunk, 0, out=shrunk)
     steps -= np.copysign(shrunk, rest, out=rest)
-    square = np.square(rounded).sum(axis=1, keepdims=True)
-    fitted = (rounded * steps).sum(axis=1, keepdims=True) / np.maximum(square, np.float32(1e-12))
+    weighted = rounded if importance is None else rounded * importance
+    square = (rounded * weighted).sum(axis=1, keepdims=True)
+    fitted = (weighted * steps).sum(axis=1, keepdims=True) / np.maximum(square, np.float32(1e-12))
     changed: Array = np.where(square > 0, scale * np.maximum(fitted, np.float32(0.25)), scale)
     return changed
 
@@ -135,7 +141,8 @@ def round_with_inputs(matrix: Array, grid: Grid, scales: ScaleGrid, layout: Layo
     wide = matrix.astype(_working_type(matrix))
     damped = second + np.eye(len(second)) * max(_DAMPING * float(np.mean(np.diag(second))), 1e-12)
     factor = np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
-    values, scale = _carried(wide.copy(), grid, scales, layout, factor, plain)
+    importance = np.diag(second) / max(float(np.mean(np.diag(second))), 1e-30)
+    values, scale = _carried(wide.copy(), grid, scales, layout, factor, importance.astype(np.float32))
     lost = values * np.repeat(scale, len(wide) // len(scale), axis=0) - wide
     held = plain.scale.astype(np.float32) * np.float32(scales.unit or 1)
     rounded = plain.values.astype(np.float32) * np.repeat(held.reshape(scale.shape), len(wide) // len(scale), axis=0)
@@ -147,23 +154,24 @@ def round_with_inputs(matrix: Array, grid: Grid, scales: ScaleGrid, layout: Layo
 
 
 def _carried(
-    rest: Array, grid: Grid, scales: ScaleGrid, layout: Layout, factor: Array, plain: Rounded
+    rest: Array, grid: Grid, scales: ScaleGrid, layout: Layout, factor: Array, importance: Array
 ) -> tuple[Array, Array]:
-    """Rounded rows and scales ``[groups, N]``. ``factor`` is the upper Cholesky factor of the inverse moments."""
+    """Rounded rows and scales ``[groups, N]``. ``factor`` is the upper Cholesky factor of the inverse moments,
+    ``importance`` of each row weighs its errors where scales are searched."""
     count, columns = rest.shape
     block = layout.block_size or count
     values = np.empty_like(rest)
-    held = plain.scale.astype(np.float32) * np.float32(scales.unit or 1)
-    scale = held.reshape(count // block, columns).copy()
+    scale = np.empty((count // block, columns), np.float32)
+    if not layout.block_size:
+        scale[0] = _searched(rest[None], grid, scales, importance[None, :, None])[0][0]
     for first in range(0, count, _GPTQ_COLUMNS):
         last = min(count, first + _GPTQ_COLUMNS)
         errors = np.empty((last - first, columns), rest.dtype)
         for row in range(first, last):
             group = row // block
             if layout.block_size and row % block == 0:
-                now = rest[row : row + block] if row + block <= last else None
-                if now is not None:
-                    scale[group] = _searched(now[None], grid, scales)[0][0]
+                below = slice(row, row + block)
+                scale[group] = _searched(rest[None, below], grid, scales, importance[None, below, None])[0][0]
             values[row] = grid.round(rest[row] / scale[group])
             errors[row - first] = (rest[row] - values[row] * scale[group]) / factor[row, row]
             rest[row + 1 : last] -= np.outer(factor[row, row + 1 : last], errors[row - first])
