@@ -67,7 +67,7 @@ def test_numpy_shares_a_tensors_memory(cpu: MLContext, data_type: str, shape: li
     assert tensor.location == "host" and tensor.__dlpack_device__() == (1, 0)
     array = np.from_dlpack(tensor)  # type: ignore[arg-type]
     assert array.dtype == np.dtype(data_type) and array.shape == tuple(shape)
-    values = np.arange(array.size).reshape(shape).astype(data_type) + 1
+    values = np.arange(1, array.size + 1).reshape(shape).astype(data_type)
     cpu.write_tensor(tensor, values)
     np.testing.assert_array_equal(array, values)
 
