@@ -163,7 +163,7 @@ class Executable(ABC):
 
     def explain_precision(self) -> PrecisionReport:
         """What each operator computes in, and why, where a precision was asked for. Print it."""
-        note = "computed in the model's own types; pynn.explain_precision(model) lists them"
+        note = "the types are the model's own; pynn.explain_precision(model) lists them"
         return self.precision or PrecisionReport(notes=(note,))
 
     def run(self, inputs: Mapping[str, Array], *, out: Mapping[str, Array] | None = None) -> dict[str, Array]:

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pynn.converter.model import OnnxModel
 from pynn.converter.precision import ANY, Precision, PrecisionReport, Target, apply_precision
-from pynn.errors import ModelError, ValidationError
+from pynn.errors import ModelError, UnsupportedModelError, ValidationError
 
 from .test_import_model import chain, model_of, value
 
@@ -445,3 +445,13 @@ def test_memory_is_less_than_twice_the_weights() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 0.8 * len(data), "with the model itself less than twice its weights"
+
+
+def test_bfloat16_needs_an_opset_that_has_it() -> None:
+    given = model([node("MatMul", "x w", "y")], {"x": [2, 4]}, {"y": [2, 4]}, {"w": weight(4, 4)}, opset=11)
+    for target in (CPU, ANY):
+        with pytest.raises(UnsupportedModelError, match="opset 11; bf16 needs 13"):
+            apply_precision(given, Precision("bf16"), target)
+    assert set(types(narrow(given)).values()) == {"float16"}
+    for_gpu = apply_precision(given, Precision("bf16"), Target("tensorrt", "RTX", "1.6.1.120", (86,)))
+    assert set(types(for_gpu).values()) == {"bfloat16"}

@@ -104,7 +104,7 @@ def compute(model: OnnxModel, arrays: dict[str, Array]) -> dict[str, Array]:
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 @pytest.mark.parametrize("as_file", [False, True], ids=["graph", "file"])
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(case=graphs())
 def test_values_stay_within_the_bound(case: tuple[pynn.Graph, dict[str, Array]], precision: Any, as_file: bool) -> None:
     graph, arrays = case
@@ -126,7 +126,7 @@ def test_values_stay_within_the_bound(case: tuple[pynn.Graph, dict[str, Array]],
         assert (off <= error).all(), f"{name}: {off.max():.3g} off, {error.flat[(off - error).argmax()]:.3g} allowed"
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(case=graphs())
 def test_casts_do_not_bounce(case: tuple[pynn.Graph, dict[str, Array]]) -> None:
     """No value is cast twice to one type, none back to the type it came from, and none for nothing."""

@@ -71,7 +71,7 @@ def test_fp16_is_as_fast_as_a_model_built_in_fp16(mobilenet: Any) -> None:
         pynn.compile(graph, backend="tensorrt", precision="fp16") as ours,
         pynn.compile(made, backend="tensorrt") as theirs,
     ):
-        assert median(ours, arrays) <= 1.1 * median(theirs, half) + 20e-6, "and the time to copy twice the input"
+        assert median(ours, arrays) <= 1.1 * median(theirs, half) + 60e-6, "and the time to copy twice the input"
 
 
 def median(executable: pynn.Executable, arrays: dict[str, Array]) -> float:

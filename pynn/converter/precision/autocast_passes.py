@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...errors import ValidationError
+from ...errors import UnsupportedModelError, ValidationError
 from ...ops.emitter import Tensor
 from ..onnx_graph import OnnxGraph, OnnxNode
 from ..passes import Pass, Rewriter, graph_pass, rewrite
@@ -112,6 +112,17 @@ def _first_type(graph: OnnxGraph, node: OnnxNode) -> str:
 
 def _has_float32(graph: OnnxGraph) -> bool:
     return any(_first_type(graph, node) == "float32" for node in graph.nodes if node.op_type != "Cast")
+
+
+@graph_pass
+def check_bfloat16_casts(graph: OnnxGraph) -> None:
+    """Cast knows bfloat16 from opset 13 on; ONNX Runtime refuses it before, TensorRT does not care."""
+    opset = graph.opsets.get("", 0)
+    if opset < 13:
+        raise UnsupportedModelError(
+            f"the model is of opset {opset}; bf16 needs 13 or newer: export it anew, or convert it with "
+            "onnx.version_converter; fp16 works with any"
+        )
 
 
 @graph_pass

@@ -45,7 +45,7 @@ REASONS = {
 _PRODUCTS = "Conv ConvTranspose DeformConv MatMul Gemm Einsum Attention"
 _ARITHMETIC = "Add Sub Mul Div Sum Mean Neg Abs Max Min Where Resize Upsample AveragePool GlobalAveragePool GridSample"
 _ACTIVATIONS = (
-    "Relu LeakyRelu PRelu ThresholdedRelu Clip Elu Selu Celu Sigmoid HardSigmoid Tanh Softsign Erf Gelu HardSwish Mish "
+    "Relu LeakyRelu PRelu ThresholdedRelu Clip Elu Selu Sigmoid HardSigmoid Tanh Softsign Erf Gelu HardSwish Mish "
     "Swish Softplus Sign Shrink"
 )
 _MOVES = (
@@ -110,6 +110,7 @@ _CLOSED = {
     "DFT": _SUM,
     "STFT": _SUM,
     "RoiAlign": "reads places in pixels",
+    "Celu": "ONNX has it in float32 only",
 }
 
 _KINDS: dict[str, Kind] = {

@@ -15,6 +15,7 @@ from ..passes.tensorrt_recurrent import shield_recurrent_casts
 from .autocast_passes import (
     Ledger,
     autocast,
+    check_bfloat16_casts,
     check_names,
     declare_bfloat16,
     emulate_bfloat16,
@@ -60,6 +61,8 @@ class PrecisionPlan:
         half = used if used == "bf16" else "fp16"
         if used in ("fp16", "bf16") or not on_cpu:
             gaps = BFLOAT16_GAPS if used == "bf16" and target.backend != "onnxruntime" else frozenset[str]()
+            if half == "bf16" and target.backend != "tensorrt":
+                yield check_bfloat16_casts
             yield spread_batch_normalization(keep)
             yield autocast(half, self._ledger, keep=keep, gaps=gaps, io=precision.io)
             if half == "bf16" and not on_cpu:
@@ -109,10 +112,12 @@ class PrecisionPlan:
             notes.append("the CPU has no TF32: computed in float32")
         if self.precision.name == "auto" and self.used is None:
             notes.append("auto: nothing is gained by a narrow type here")
+        if not self.passes:
+            notes.append("the types are the model's own; pynn.explain_precision(model) lists them")
         return PrecisionReport(
             asked=self.precision.name,
             used=self.used,
-            target=str(self.target),
+            target="" if self.precision.name is None else str(self.target),
             decisions=self._decisions,
             casts=self._casts,
             weights=tuple(dict.fromkeys(map(str, self._weights))),
