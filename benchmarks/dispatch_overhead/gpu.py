@@ -78,7 +78,7 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
         return {
             "median": {call: round(statistics.median(values), 2) for call, values in times.items()},
             "p95": {call: round(float(np.percentile(values, 95)), 2) for call, values in times.items()},
-            "cuda_graph": stats["cuda_graph"],
+            "cuda_graph": bool(getattr(bound.run, "cuda_graph", False)),
             "gpu": stats["gpu"],
             "library": stats["library"],
         }
