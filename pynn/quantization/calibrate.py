@@ -230,11 +230,12 @@ def _table(graph: OnnxGraph, state: State, settings: _Settings, version: str, se
         "method": settings.method,
         "form": settings.form,
         "samples": state.samples,
-        "data": state.digest,
         "onnxruntime": version,
         "seconds": round(seconds, 3),
         "notes": notes,
     }
+    if state.digest:
+        details["data"] = state.digest
     if settings.method == "percentile":
         details["percentile"] = settings.percentile
     channels = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -30,9 +31,7 @@ def samples(
             f"the calibration dataset must be an iterable of samples, got {type(dataset).__name__}; one sample maps "
             "input names to arrays: put it in a list"
         )
-    for number, given in enumerate(dataset):
-        if number == limit:
-            return
+    for number, given in enumerate(itertools.islice(dataset, limit)):
         yield _checked(given, number, inputs, check)
 
 

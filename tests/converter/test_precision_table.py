@@ -43,6 +43,19 @@ def test_saving_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
         TABLE.save(tmp_path / "no_such" / "t.json")
 
 
+def test_a_write_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = TABLE.save(tmp_path / "t.json")
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        CalibrationTable("m", {"x": 2.0}).save(path)
+    assert path.read_bytes() == before and [one.name for one in tmp_path.iterdir()] == ["t.json"]
+
+
 def test_files_that_are_no_table(tmp_path: Path) -> None:
     path = TABLE.save(tmp_path / "t.json")
     whole = path.read_bytes()

@@ -16,9 +16,11 @@ from onnx import TensorProto, helper
 
 import pynn
 from pynn import CalibrationTable, GraphBuilder, InputError, ModelError, UnsupportedModelError, ValidationError
+from pynn.backends.ort import OrtBackend
 from pynn.converter import lower_graph
 from pynn.converter.precision.digest import graph_digest
 from pynn.converter.precision.quantizable import calibration_points
+from pynn.quantization.activations import Activations
 
 from ..native.models import model_of, tiny, weights_of
 from .nets import Array, cosine, data, mlp, mobile
@@ -79,6 +81,17 @@ def test_minmax_is_that_of_onnxruntimes_calibrator(tmp_path: Path) -> None:
         assert amax == pytest.approx(float(np.max(ranges[name].range_value[1])), rel=1e-6)
 
 
+def test_memory_is_limited_by_more_runs() -> None:
+    """mobile reads seven computed activations, of 4 to 64 KiB, and its input, which is at hand."""
+    graph = lower_graph(mobile())
+    names = calibration_points(graph)
+    backend = OrtBackend(use_gpu=False)
+    assert len(names) == 8
+    for memory_bytes, groups in ((1, 7), (1 << 17, 4), (1 << 28, 1)):
+        with Activations(graph, names, backend, (), memory_bytes) as activations:
+            assert activations.groups == groups
+
+
 def test_every_kind_of_model_and_data(tmp_path: Path) -> None:
     model = tiny()
     path = model.save(tmp_path / "m.onnx")
@@ -119,7 +132,9 @@ def test_named_dimensions(form: Any) -> None:
 def test_wanted_tensors_and_limit() -> None:
     graph = mlp()
     samples = data(graph, 4)
-    table = pynn.calibrate(graph, samples, tensors=["y"], limit=2)
+    rest = iter(samples)
+    table = pynn.calibrate(graph, rest, tensors=["y"], limit=2)
+    assert len(list(rest)) == 2, "no sample is taken that is not wanted"
     expected = max(
         float(np.abs(run).max()) for run in (pynn.compile(graph, accelerated=False).run(s)["y"] for s in samples[:2])
     )

@@ -36,7 +36,7 @@ _ONNX_NUMBER = {"int8": 3, "fp8": 17}
 
 
 @dataclass(frozen=True)
-class Decision:
+class OperandDecision:
     """What became of one operator: ``precision`` is "int8" or "fp8", or "" where it stays as it was; ``reason`` says
     why, or with what scales."""
 
@@ -79,7 +79,7 @@ def insert_qdq(
     target: Target | None = None,
     per_channel: bool = True,
     whole: bool = True,
-) -> list[Decision]:
+) -> list[OperandDecision]:
     """Quantise the products of ``graph``, in place, before any other pass; a decision for each of them.
 
     ``keep`` names operators that stay (node name, WebNN label or operator type). ``target`` is the library
@@ -102,7 +102,7 @@ def quantize(
     target: Target | None = None,
     per_channel: bool = True,
     whole: bool = True,
-) -> tuple[list[Decision], tuple[PassRecord, ...]]:
+) -> tuple[list[OperandDecision], tuple[PassRecord, ...]]:
     """``insert_qdq``, and what each of its passes changed."""
     if form not in LARGEST:
         raise ValidationError(f"form must be 'int8' or 'fp8', got {form!r}")
@@ -278,15 +278,15 @@ def _drop_replaced(graph: OnnxGraph, work: _Work) -> None:
             del graph.initializers[name], graph.values[name]
 
 
-def _decision(work: _Work, site: Site) -> Decision:
+def _decision(work: _Work, site: Site) -> OperandDecision:
     node = site.node
     notes = "; ".join(work.notes.get(id(node), ()))
     if id(node) not in work.done:
-        return Decision(node.name, node.op_type, node.origin, "", site.reason or notes)
+        return OperandDecision(node.name, node.op_type, node.origin, "", site.reason or notes)
     if site.weight is None:
         how = "the other addend quantised, so that the convolution before can add"
     else:
         how = (
             f"activation per tensor, weight {'per tensor' if site.axis is None else f'per channel (axis {site.axis})'}"
         )
-    return Decision(node.name, node.op_type, node.origin, work.form, f"{how}; {notes}" if notes else how)
+    return OperandDecision(node.name, node.op_type, node.origin, work.form, f"{how}; {notes}" if notes else how)
