@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -189,6 +191,26 @@ def test_interrupted_in_a_sample_keeps_the_samples_before(tmp_path: Path) -> Non
     done: list[int] = []
     table = pynn.calibrate(graph, samples, resume=state, progress=lambda number, _: done.append(number))
     assert done == [4] and table.amax == pynn.calibrate(graph, samples).amax
+
+
+def test_killed_and_resumed(tmp_path: Path) -> None:
+    """A process that dies without a word, after its third sample, with the state saved after each."""
+    model, state = tiny().save(tmp_path / "m.onnx"), tmp_path / "state.npz"
+    samples = [np.random.default_rng(i).standard_normal((4, 64)).astype("f") for i in range(5)]
+    np.save(tmp_path / "samples.npy", np.stack(samples))
+    code = f"""
+import os, sys
+sys.path.insert(0, {str(Path(pynn.__file__).parent.parent)!r})
+import numpy as np
+import pynn.quantization.calibrate as c
+c._SAVE_SECONDS = 0
+samples = np.load({str(tmp_path / "samples.npy")!r})
+c.calibrate({str(model)!r}, iter(samples), resume={str(state)!r}, progress=lambda n, _: n == 4 and os._exit(9))
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    done: list[int] = []
+    table = pynn.calibrate(model, samples, resume=state, progress=lambda number, _: done.append(number))
+    assert done == [4, 5] and table.amax == pynn.calibrate(model, samples).amax
 
 
 def test_a_state_that_does_not_fit(tmp_path: Path) -> None:
