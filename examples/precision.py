@@ -18,7 +18,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -251,9 +251,12 @@ def plan_ahead_of_time(row: Row, case: Case, precision: pynn.Precision) -> None:
     row.plan_bytes, row.plan_of = len(engine.plan), f"8.9, built ahead of time by {engine.version}"
 
 
-def rows_of(name: str, precisions: Sequence[str], backend: str, seconds: float, seeded: bool) -> list[Row]:
+def rows_of(
+    name: str, precisions: Sequence[str], backend: str, seconds: float, seeded: bool, most: int | None = None
+) -> list[Row]:
     try:
         case = CASES[name](seeded)
+        case = replace(case, inputs=case.inputs[:most])
         with compiled(case, PRECISIONS["fp32"], "onnxruntime") as exact:
             want = outputs(exact, case)
     except (SystemExit, pynn.PynnError, ImportError) as error:
@@ -303,12 +306,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--precisions", nargs="+", choices=tuple(PRECISIONS), default=list(PRECISIONS))
     parser.add_argument("--seconds", type=float, default=1.0, help="time to measure each for")
     parser.add_argument("--seeded", action="store_true", help="MiniLM with made-up weights; needs no package")
+    parser.add_argument("--inputs", type=int, metavar="N", help="compare on the first N inputs only")
     parser.add_argument("--output", type=Path, metavar="NAME", help="write NAME.json and NAME.md")
     common.add_backend(parser)
     options = parser.parse_args(arguments)
     rows: list[Row] = []
     for name in options.models:
-        rows += rows_of(name, options.precisions, options.backend, options.seconds, options.seeded)
+        rows += rows_of(name, options.precisions, options.backend, options.seconds, options.seeded, options.inputs)
     print(table(rows))
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)
