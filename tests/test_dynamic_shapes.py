@@ -183,6 +183,7 @@ def test_inputs_alone_have_names() -> None:
             lambda b, x: b.reshape(x, [5, 4]),
             r"reshape: new_shape \[5, 4\] has 20 elements, input of shape \[n, 4\] has 4\*n",
         ),
+        (lambda b, x: b.split(x, x.shape[0], axis=0), "splits must be an integer in 1..8192, got n"),
         (lambda b, x: b.split(x, 2, axis=0), "splits 2 does not divide dimension 0 of input, which is n"),
         (lambda b, x: b.slice(x, [0, 0], [x.shape[0] + 1, 4]), r"0 \+ n \+ 1 > n"),
         (lambda b, x: b.gemm(x, b.constant(np.ones((7, 2), np.float32))), r"\[n, 4\] by \[7, 2\]"),

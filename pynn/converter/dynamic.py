@@ -1,6 +1,6 @@
 """A graph with named dimensions to one OnnxGraph: lowered at several sizes, and what differs is computed from them.
 
-Lowerings and passes see static graphs only. The graph is bound to four sets of sizes, lowered and rewritten for each,
+Lowerings and passes see static graphs only. The graph is bound to some sets of sizes, lowered and rewritten for each,
 and the results are laid over each other: nodes and attributes must be the same, constants may differ where they are
 integers that follow from the sizes (targets of Reshape and Expand, ends of Slice, ...) or one value throughout.
 """
@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import ValidationError
-from ..graph import Graph
+from ..graph import Graph, Node
 from ..ops.dimensions import bind_dimensions
 from ..ops.emitter import Tensor
-from ..sizes import Size, sizes_in
+from ..sizes import Size, next_prime, sizes_in, value_at
 from .dynamic_shapes import ShapeNodes
 from .onnx_graph import OnnxGraph, OnnxNode
 from .passes import PassRecord
@@ -28,9 +28,14 @@ Sizes = Mapping[str, int]
 Array = np.ndarray[Any, Any]
 
 _LEVELS = (37, 131, 523, 11, 2053, 8209, 5, 32771, 131101)
-_STEPS = (0, 1, 3, 6)
-"""Sizes of a dimension: a level and these added. They have every remainder modulo 2 and 4, and two of modulo 3."""
+_WIDE_LEVELS = (37, 523, 2053)
+_WIDE = 121
+"""Sizes are taken from a level on, this far apart: it leaves 1 modulo all numbers up to 6, so that several in a row
+leave every remainder, and quotients differ. Where no such sizes are allowed, they are next to each other."""
+_SAMPLES, _MAX_SAMPLES = 5, 37
 _ATTEMPTS = 2
+_MAX_DOUBTS = 8
+_PROBES = (*range(1, 48), *(2**i for i in range(6, 14)), *(-(2**i) for i in range(12)))
 _BEFORE_ALL = -(2**63) + 1
 
 
@@ -53,7 +58,7 @@ def lower_dynamic(graph: Graph, lower: Lower) -> tuple[OnnxGraph, tuple[PassReco
     refused: ValidationError | None = None
     differs: _DifferenceError | None = None
     attempts = 0
-    for samples in _samples(graph.dimensions):
+    for samples in _samples(graph):
         try:
             bound = [bind_dimensions(graph, sizes) for sizes in samples]
         except ValidationError as error:
@@ -72,20 +77,28 @@ def lower_dynamic(graph: Graph, lower: Lower) -> tuple[OnnxGraph, tuple[PassReco
     raise refused
 
 
-def _samples(names: Sequence[str]) -> Iterator[list[Sizes]]:
-    """Sets of four samples. Dimensions differ from each other in each, and by what they grow from one to the next."""
+def _samples(graph: Graph) -> Iterator[list[Sizes]]:
+    """Sets of samples, of a prime number each. In one, a dimension has that many sizes in a row, each in another order:
+    no dimension is a multiple of another plus a constant."""
+    names = graph.dimensions
+    strides = [s for n in graph.nodes if n.op.endswith("Pool2d") and _is_spatial(n) for s in n.attributes["strides"]]
+    count = next_prime(min(_MAX_SAMPLES, max(_SAMPLES, *strides, 0)))
+    for level in _WIDE_LEVELS:
+        yield _around([level + 7 * i for i in range(len(names))], names, count, _WIDE)
     for level in _LEVELS:
-        yield _around([level + i * max(3, min(29, level // 2)) for i in range(len(names))], names)
+        yield _around([level + i * max(count, min(29, level // 2)) for i in range(len(names))], names, count)
     if 1 < len(names) <= 3:
         for levels in itertools.permutations(_LEVELS, len(names)):
-            yield _around(levels, names)
+            yield _around(levels, names, count)
 
 
-def _around(levels: Sequence[int], names: Sequence[str]) -> list[Sizes]:
-    return [
-        {name: level + step + 2 * i * j for i, (name, level) in enumerate(zip(names, levels, strict=True))}
-        for j, step in enumerate(_STEPS)
-    ]
+def _is_spatial(node: Node) -> bool:
+    return any(sizes_in(x.shape[1:] for x in node.operands()))
+
+
+def _around(levels: Sequence[int], names: Sequence[str], count: int, apart: int = 1) -> list[Sizes]:
+    named = list(enumerate(zip(names, levels, strict=True)))
+    return [{name: level + (j * (1 + i % (count - 1)) + i) % count for i, (name, level) in named} for j in range(count)]
 
 
 def _refusal(graph: Graph, differs: _DifferenceError, lower: Lower) -> ValidationError:
@@ -102,11 +115,11 @@ def _refusal(graph: Graph, differs: _DifferenceError, lower: Lower) -> Validatio
 def _culprits(graph: Graph, lower: Lower) -> Sequence[str]:
     """The first dimension whose size alone makes a difference, else all."""
     names = graph.dimensions
-    for samples in _samples(names) if len(names) > 1 else ():
+    for samples in _samples(graph) if len(names) > 1 else ():
         for name in names:
             alone = [{**samples[0], name: sizes[name]} for sizes in samples]
             try:
-                _unified(graph, alone, [bind_dimensions(graph, sizes) for sizes in alone], lower)
+                _unified(graph, alone, [bind_dimensions(graph, sizes) for sizes in alone], lower, 0)
             except ValidationError:
                 break
             except _DifferenceError:
@@ -117,15 +130,22 @@ def _culprits(graph: Graph, lower: Lower) -> Sequence[str]:
 
 
 def _unified(
-    graph: Graph, samples: Sequence[Sizes], bound: Sequence[Graph], lower: Lower
+    graph: Graph, samples: Sequence[Sizes], bound: Sequence[Graph], lower: Lower, doubts: int = _MAX_DOUBTS
 ) -> tuple[OnnxGraph, tuple[PassRecord, ...]]:
     first, rewrites = lower(bound[0])
     merged = _Merged(first)
     for one in bound[1:]:
         merged.lay_over(lower(one)[0])
-    fitter = _Fitter(graph, samples)
+    known = list(samples)
+    for attempt in itertools.count():
+        fitter = _Fitter(graph, known)
+        solved = {name: _solution(merged, fitter, name) for name in merged.constants}
+        more = fitter.doubt(samples[0]) if attempt < doubts else None
+        if more is None:
+            break
+        merged.lay_over(lower(bind_dimensions(graph, more))[0])
+        known.append(more)
     _name_shapes(graph, first, bound, samples)
-    solved = {name: _solution(merged, fitter, name) for name in merged.constants}
     shapes = ShapeNodes(first, {name: _source(graph, first, name) for name in graph.dimensions})
     for node in first.nodes:
         for i, name in enumerate(node.inputs):
@@ -303,7 +323,10 @@ class _Fitter:
             (size, tuple(size.at(sizes) for sizes in samples))
             for size in sorted(found.values(), key=lambda size: len(str(size)))
         ]
+        self._graph = graph
         self._known: dict[tuple[int, ...], int | None] = {}
+        self._rivals: list[list[Size]] = []
+        """Expressions that have the same values at all samples."""
 
     def fit(self, values: Sequence[int]) -> int | None:
         """A number that does not differ, the Size that has these values, or None."""
@@ -313,14 +336,44 @@ class _Fitter:
         return self._known[key]
 
     def _search(self, values: tuple[int, ...]) -> int | None:
+        found = [size for size, points in self._pool if points == values]
         for size, points in self._pool:
-            if points == values:
-                return size
-        for size, points in self._pool:
-            run = points[1] - points[0]
-            factor, rest = divmod(values[1] - values[0], run) if run else (0, 1)
+            ends = max(range(len(points)), key=points.__getitem__), min(range(len(points)), key=points.__getitem__)
+            run = points[ends[0]] - points[ends[1]]
+            factor, rest = divmod(values[ends[0]] - values[ends[1]], run) if run else (0, 1)
             offset = values[0] - factor * points[0]
             if not rest and all(factor * p + offset == v for p, v in zip(points, values, strict=True)):
-                fitted: int = size * factor + offset
-                return fitted
+                found.append(size * factor + offset)
+        rivals = list({size.terms: size for size in found}.values())
+        if len(rivals) > 1:
+            self._rivals.append(rivals)
+        return rivals[0] if rivals else None
+
+    def doubt(self, base: Sizes) -> Sizes | None:
+        """Other sizes, for which the graph holds: there an expression differs that has been the same so far, or two
+        expressions found for one number do."""
+        for size, points in self._pool:
+            found = self._where(base, [size, points[0]]) if len(set(points)) == 1 else None
+            if found is not None:
+                return found
+        for rivals in self._rivals:
+            found = self._where(base, rivals)
+            if found is not None:
+                return found
         return None
+
+    def _where(self, base: Sizes, rivals: Sequence[int]) -> Sizes | None:
+        """Sizes near ``base`` at which ``rivals`` have different values."""
+        for name, size in base.items():
+            for step in _PROBES:
+                sizes = {**base, name: size + step}
+                if size + step > 0 and len(set(value_at(tuple(rivals), sizes))) > 1 and self._holds(sizes):
+                    return sizes
+        return None
+
+    def _holds(self, sizes: Sizes) -> bool:
+        try:
+            bind_dimensions(self._graph, sizes)
+        except ValidationError:
+            return False
+        return True

@@ -112,9 +112,9 @@ class Call:
 
     # -- attributes: each checks, stores the normalised value, and returns it
 
-    def uint(self, name: str, *, minimum: int = 0, maximum: int = 2**32 - 1) -> int:
+    def uint(self, name: str, *, minimum: int = 0, maximum: int = 2**32 - 1, named: bool = False) -> int:
         value = self.attributes[name]
-        if type(value) is Size and value >= minimum:
+        if named and type(value) is Size and value >= minimum:
             return value
         if not is_uint(value) or not minimum <= value <= maximum:
             self.fail(f"{name} must be an integer in {minimum}..{maximum}, got {value!r}")

@@ -59,7 +59,7 @@ def _check_activations(c: Call, count: int) -> None:
 def _infer_sequence(c: Call, gates: int, layouts: tuple[str, str], states: int) -> list[OperandDescriptor]:
     x = c.operand("input")
     size = _check_hidden_size(c, gates)
-    count = c.uint("steps", minimum=1)
+    count = c.uint("steps", minimum=1, named=True)
     steps, batch, features = x.shape
     if steps != count:
         c.fail(f"steps is {count}, but input has shape {list(x.shape)}, that is {steps} steps")

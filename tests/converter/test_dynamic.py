@@ -247,6 +247,19 @@ def test_static_graphs_are_lowered_once() -> None:
     assert not graph.dims and all(node.origin != "named dimensions" for node in graph.nodes)
 
 
+@pytest.mark.parametrize("rows", [60, 1000])
+def test_quotients_that_are_mostly_equal_are_told_apart(rows: int) -> None:
+    """height // 7 and (height - 1) // 7 differ at one size in seven; a table of 60 rows leaves few sizes to look at."""
+    b = GraphBuilder()
+    x = b.input("x", [1, 1, "height", 4], "float32")
+    one, seven = (b.conv2d(x, b.constant(values((1, 1, k, 1), "float32", k)), strides=[7, 1]) for k in (1, 7))
+    made = [b.expand(b.constant(np.ones((1, 1), np.float32)), [y.shape[2], 2]) for y in (one, seven)]
+    assert [str(y.shape[0]) for y in made] == ["(height - 1)//7 + 1", "height//7"]
+    table = b.slice(b.constant(values((rows, 2), "float32", 1)), [0, 0], [x.shape[2], 2])
+    graph = b.finish({"first": made[0], "second": made[1], "table": table, "sum": b.reduce_sum(x)})
+    same_as_static(graph, [{"height": h} for h in (*range(7, 15), 42, 49, 50)])
+
+
 # -- what ONNX fixes ------------------------------------------------------------------------
 
 
