@@ -18,6 +18,7 @@ from pynn.converter.precision import Target, apply_precision
 from pynn.converter.precision.target import resolve
 from pynn.options import parse_options
 
+from .backends.partition_fakes import FakeTensorRT as PartlyRefusing
 from .converter.test_import_model import chain, linear
 from .test_selection import FakeTensorRT
 
@@ -164,6 +165,27 @@ def test_options_of_fp32_and_tf32() -> None:
     assert parse_options("compile", {"precision": "fp32"})[1].tf32 is False
     with pytest.raises(ValidationError, match="contradict"):
         parse_options("compile", {"precision": "fp32", "tf32": True})
+
+
+@pytest.mark.filterwarnings("ignore::pynn.FallbackWarning")
+def test_parts_of_a_graph_are_narrow_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = PartlyRefusing("bad")
+    monkeypatch.setattr(selection, "_tensorrt", lambda wish: fake)
+    b = pynn.GraphBuilder()
+    x = b.input("x", [300, 300], "float32")
+    w = b.constant(np.random.default_rng(1).standard_normal((300, 300)).astype("f") / 16)
+    y = b.matmul(b.softmax(b.matmul(x, w, label="first"), 1, label="bad"), w, label="last")
+    made, arrays = b.finish({"y": y}), {"x": np.random.default_rng(2).standard_normal((300, 300)).astype("f")}
+    expected = pynn.compile(made, backend="onnxruntime").run(arrays)["y"]
+    for keep in ((), ("first",), ("bad", "matmul")):
+        with pynn.compile(made, backend="tensorrt", precision=Precision("fp16", keep=keep)) as executable:
+            found = executable.run(arrays)["y"]
+            report = executable.explain_precision()
+        np.testing.assert_allclose(found, expected, atol=2e-3)
+        assert (found == expected).all() == (len(keep) == 2)
+        assert report.used == "fp16" and any("runs in parts" in note for note in report.notes)
+    with pytest.raises(ValidationError, match="keep names 'firsr'"):
+        pynn.compile(made, backend="tensorrt", precision=Precision("fp16", keep=("firsr",)))
 
 
 # -- explained and written

@@ -18,7 +18,15 @@ from pathlib import Path
 
 from ..converter.model import OnnxModel
 from ..converter.passes import backend_passes
-from ..converter.precision import ANY, AS_GIVEN, Precision, Target, apply_precision
+from ..converter.precision import (
+    ANY,
+    AS_GIVEN,
+    Precision,
+    PrecisionReport,
+    Target,
+    apply_precision,
+    precision_passes,
+)
 from ..converter.precision.target import resolve
 from ..errors import (
     BackendUnavailableError,
@@ -142,6 +150,7 @@ class Selection:
                     whole_of_parts, partition = self._in_parts(source, options, error)
                     if whole_of_parts is not None:
                         whole_of_parts.report = self._report_of_parts(whole_of_parts, error)
+                        whole_of_parts.precision = self._precision_of_parts(options.precision)
                         return whole_of_parts
                 if len(self._backends) == 1:
                     raise
@@ -206,6 +215,13 @@ class Selection:
         return replace(
             self.report, chosen=executable.backend, reason=reason, fallback=True, refused=refused, partition=report
         )
+
+    def _precision_of_parts(self, precision: Precision) -> PrecisionReport | None:
+        if precision is AS_GIVEN:
+            return None
+        report = precision_passes(precision, self._target(self.best, precision)).report()
+        note = "the graph runs in parts, each in this precision with float32 between them; see partition_report()"
+        return replace(report, notes=(*report.notes, note))
 
     def _model_for(
         self, backend: Backend, source: Graph | OnnxModel, precision: Precision = AS_GIVEN, *, whole: bool = True
