@@ -24,7 +24,7 @@ class DeviceContexts:
     def __init__(self, engine: Engine, device: Device, options: SessionOptions, stock: KernelStock) -> None:
         self.device, self.options = device, options
         self._engine, self._stock = engine, stock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # garbage collection inside may close a run
         self._users: dict[ReadyContext, int] = {}
         self._by_place: dict[tuple[int, Shapes], ReadyContext] = {}
 

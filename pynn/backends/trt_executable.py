@@ -112,6 +112,8 @@ class TensorRTExecutable(Executable):
     def bind_device(self, stream: int, inputs: Tensors, outputs: Tensors) -> TensorRTDeviceRun:
         if self._epoch != fork_guard.epoch:
             raise forked("executable")
+        if self._rules is not None:
+            self._rules.check({name: shape for name, (_, shape) in inputs.items()})
         with self._making:
             if self._closed:
                 raise InvalidStateError("this executable is closed")

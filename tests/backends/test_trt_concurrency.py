@@ -222,6 +222,8 @@ def test_library_graphs_for_dynamic_shapes(fakes: Fakes) -> None:
         sides[0], sides[1], doubled, lambda s: {"y_onnx": s["x_onnx"]}, ranges={"x": ((1, 2, 9),)}
     ) as one:
         assert one.stats["cuda_graph"] is True and "TensorRT captures" in one.stats["cuda_graph_reason"]
+        with pytest.raises(InputError, match=r"dimension 0 \('n'\) is 10, outside"):
+            one.bind_device(7, {"x": (256, (10,))}, {"y": (512, (10,))})
         session = one._sessions()[0]
         assert session._runner.options["use_cuda_graph"] is False
 
