@@ -94,6 +94,8 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
         shift += 7
+        if shift > 63:
+            raise ValueError("a number of more than ten bytes")
 
 
 def _varint(value: int) -> bytes:

@@ -153,7 +153,7 @@ def read_model(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Onnx
             path = Path(source)
             data, where = path.read_bytes(), str(path)
         try:
-            proto = onnx.load_model_from_string(data)
+            proto = onnx.load_model_from_string(detach(data, INLINE_BYTES)[0])
         except Exception as error:
             raise ModelError(f"{where} is not an ONNX model: {error}") from None
     if not proto.graph.node and not proto.graph.output:

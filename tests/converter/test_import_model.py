@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import tracemalloc
 from pathlib import Path
@@ -182,6 +183,32 @@ def test_what_is_not_valid_is_named() -> None:
     proto.graph.sparse_initializer.add().values.name = "thin"
     with pytest.raises(ModelError, match="'thin' is sparse"):
         imported(proto)
+
+
+def test_a_model_cut_off_anywhere_is_an_error_or_what_onnx_makes_of_it() -> None:
+    data = linear(np.arange(32 * 32, dtype="f").reshape(32, 32)).SerializeToString()
+    for end in [*range(200), *range(200, len(data), 97), *range(len(data) - 200, len(data))]:
+        part = data[:end]
+        try:
+            onnx.load_model_from_string(part)
+        except Exception:
+            with pytest.raises(ModelError):
+                OnnxModel.load(part)
+        else:
+            with contextlib.suppress(ModelError):
+                import_model(OnnxModel.load(part))
+    with pytest.raises(ModelError):
+        OnnxModel.load(b"\x80" * 100_000)
+
+
+def test_loading_does_not_copy_weights() -> None:
+    data = linear(np.zeros((2048, 2048), "f")).SerializeToString()
+    tracemalloc.start()
+    try:
+        OnnxModel.load(data)
+        assert tracemalloc.get_traced_memory()[1] < len(data) / 10
+    finally:
+        tracemalloc.stop()
 
 
 def chain(nodes: int) -> onnx.ModelProto:
