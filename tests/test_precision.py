@@ -230,3 +230,16 @@ def test_convert_and_run_on_the_command_line(tmp_path: Path, capsys: pytest.Capt
     assert "--keep needs --precision" in capsys.readouterr().err
     assert main(["convert", str(source), "-o", str(target), "--precision", "fp16", "--explain"]) == 0
     assert "MatMulm0 (MatMul): float16: a product" in capsys.readouterr().out
+
+
+def test_graphs_with_named_dimensions() -> None:
+    b = pynn.GraphBuilder()
+    x = b.input("x", ["batch", 64], "float32")
+    y = b.softmax(b.matmul(x, b.constant(WEIGHT), label="dense"), 1)
+    made = b.finish({"y": b.add(y, b.constant(np.full(64, 1e-3, np.float32)))})
+    with pynn.compile(made, backend="onnxruntime", precision="fp16") as executable:
+        found = {one.op_type: one.data_type for one in executable.explain_precision().decisions}
+        assert (found["MatMul"], found["Softmax"], found["Add"]) == ("float16", "float32", "float16")
+        expected = pynn.compile(made, backend="onnxruntime").run(X)["y"]
+        np.testing.assert_allclose(executable.run(X)["y"], expected, atol=1e-3)
+        assert executable.run({"x": np.zeros((5, 64), np.float32)})["y"].shape == (5, 64)

