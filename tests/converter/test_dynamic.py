@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import pynn
 from pynn.backends.base import CompileOptions
@@ -21,6 +23,8 @@ from pynn.native import Library
 from pynn.ops.dimensions import bind_dimensions
 from pynn.ops.registry import operators
 from pynn.types import DataType
+
+from ..ops.support import quick
 
 Array = np.ndarray[Any, Any]
 SIZES = (1, 3, 8)
@@ -258,6 +262,34 @@ def test_quotients_that_are_mostly_equal_are_told_apart(rows: int) -> None:
     table = b.slice(b.constant(values((rows, 2), "float32", 1)), [0, 0], [x.shape[2], 2])
     graph = b.finish({"first": made[0], "second": made[1], "table": table, "sum": b.reduce_sum(x)})
     same_as_static(graph, [{"height": h} for h in (*range(7, 15), 42, 49, 50)])
+
+
+@given(st.data())
+@quick
+def test_random_stacks_of_windows(data: st.DataObject) -> None:
+    """Convolutions and pools of any kernel and stride, then sizes calculated from what is left."""
+    b = GraphBuilder()
+    x = y = b.input("x", ["batch", 1, "height", 6], "float32")
+    for i in range(data.draw(st.integers(1, 3))):
+        kernel, stride = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 9))
+        if data.draw(st.booleans()):
+            pad = data.draw(st.integers(0, 2))
+            w = b.constant(values((1, 1, kernel, 1), "float32", i))
+            y = b.conv2d(y, w, strides=[stride, 1], padding=[pad, 0, 0, 0])
+        else:
+            y = b.max_pool2d(y, window_dimensions=[kernel, 1], strides=[stride, 1])
+    batch, rows = y.shape[0], y.shape[2]
+    spread = b.expand(b.constant(np.ones((1, 1, 1), np.float32)), [batch, rows + 1, 2 * rows])
+    graph = b.finish({"y": b.reshape(y, [batch, rows, 6]), "spread": spread, "x": b.reduce_sum(x)})
+    sets = []
+    for _ in range(3):
+        sizes = {"batch": data.draw(st.integers(1, 3)), "height": data.draw(st.integers(1, 200))}
+        try:
+            bind_dimensions(graph, sizes)
+        except ValidationError:
+            continue
+        sets.append(sizes)
+    same_as_static(graph, sets)
 
 
 # -- what ONNX fixes ------------------------------------------------------------------------
