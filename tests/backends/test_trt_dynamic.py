@@ -6,7 +6,7 @@ evaluates the shapes of a profile when it builds, and refuses operands that do n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx
@@ -90,3 +90,26 @@ def test_images_and_sequences(newest_library: Library) -> None:
     graph = b.finish({"scores": scores, "spread": b.expand(last, [batch, 5, 8]), "back": b.reverse(both, axes=[1])})
     sizes = {"batch": (1, 2, 4), "height": (4, 9, 16), "width": (3, 8, 8), "seq": (1, 7, 9)}
     build_with_expected(graph, sizes, newest_library)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n, m: n % 4 + 2,
+        lambda n, m: (n * 6) // m + 1,
+        lambda n, m: pynn.min_size(n, m),
+        lambda n, m: pynn.max_size(2 * n, m),
+        lambda n, m: n * m - m // 3 + (n - 1) // 2,
+    ],
+    ids=["remainder", "quotient", "least", "greatest", "polynomial"],
+)
+def test_arithmetic(make: Callable[[int, int], int], newest_library: Library) -> None:
+    b = pynn.GraphBuilder()
+    x, y = b.input("x", ["n", 2], "float32"), b.input("y", ["m", 2], "float32")
+    spread = b.expand(b.constant(np.ones((1, 2), np.float32)), [make(x.shape[0], y.shape[0]), 2])
+    graph = b.finish({"spread": spread, "sum": b.add(b.reduce_sum(x), b.reduce_sum(y))})
+    build_with_expected(graph, {"n": (5, 6, 7), "m": (3, 3, 3)}, newest_library)
+    with pynn.compile(graph, backend="onnxruntime") as model:
+        for n, m in ((2, 3), (5, 4), (9, 8), (8, 3)):
+            got = model.run({"x": np.ones((n, 2), np.float32), "y": np.ones((m, 2), np.float32)})
+            assert got["spread"].shape == (make(n, m), 2)
