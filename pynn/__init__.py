@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from .benchmark.run import bench as bench
     from .builder import GraphBuilder as GraphBuilder
     from .cache.record import CacheRecord as CacheRecord
+    from .comparison.report import Comparison as Comparison
+    from .comparison.run import compare as compare
     from .compilation import build_engine as build_engine
     from .compilation import compile as compile  # noqa: A004  (the name that users call)
     from .compilation import load_engine as load_engine
@@ -94,6 +96,8 @@ _HOMES = {
     "benchmark.run": ("bench",),
     "builder": ("GraphBuilder",),
     "cache.record": ("CacheRecord",),
+    "comparison.report": ("Comparison",),
+    "comparison.run": ("compare",),
     "compilation": ("build_engine", "compile", "load_engine"),
     "compiled": ("MLGraph",),
     "context": ("MLContext", "MLGraphBuilder"),

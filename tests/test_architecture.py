@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("backends",),
     ("aio", "dlpack", "limits", "options", "storage"),
     ("compilation", "compiled", "context", "dispatch", "explain", "ml", "tensor"),
-    ("benchmark", "quantization"),
+    ("benchmark", "comparison", "quantization"),
     ("", "cli", "__main__"),
     ("compat",),
 )

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 
 from .. import errors
-from . import bench, build, cache, calibrate, convert, doctor, inspect, run
+from . import bench, build, cache, calibrate, compare, convert, doctor, inspect, run
 from .console import Console
 
 EPILOG = """\
@@ -21,7 +21,7 @@ exit codes:
   130  cancelled with Ctrl-C
 """
 
-COMMANDS = (doctor, run, bench, build, calibrate, convert, inspect, cache)
+COMMANDS = (doctor, run, bench, build, calibrate, compare, convert, inspect, cache)
 
 _NO_BACKEND = (
     errors.BackendUnavailableError,

@@ -49,6 +49,11 @@ class OnnxNode:
         self.domain = domain
         self.captures = captures
 
+    def copy(self) -> OnnxNode:
+        """A node that may be changed by itself."""
+        inputs, outputs, attributes = self.inputs.copy(), self.outputs.copy(), self.attributes.copy()
+        return OnnxNode(self.op_type, inputs, outputs, attributes, self.name, self.origin, self.domain, self.captures)
+
     def __repr__(self) -> str:
         return f"<{self.op_type} {self.name}: {self.inputs} -> {self.outputs}>"
 
@@ -78,6 +83,13 @@ class OnnxGraph:
         self.ir_version = IR_VERSION
         self.metadata: dict[str, str] = {}
         self._serial = 0
+
+    def copy(self) -> OnnxGraph:
+        """A graph that passes may change by itself; the arrays of initializers are shared."""
+        made = OnnxGraph()
+        made.__dict__.update({k: v.copy() if isinstance(v, (dict, set)) else v for k, v in vars(self).items()})
+        made.nodes = [node.copy() for node in self.nodes]
+        return made
 
     def captured(self) -> set[str]:
         """Names of values that graphs inside attributes read."""

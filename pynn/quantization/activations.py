@@ -10,7 +10,7 @@ import numpy as np
 
 from ..backends.base import Backend, CompileOptions, Executable
 from ..converter.model import numpy_dtype
-from ..converter.onnx_graph import OnnxGraph, OnnxNode
+from ..converter.onnx_graph import OnnxGraph
 from ..converter.passes import Pass, run_passes
 from ..converter.serialize import to_model
 
@@ -78,21 +78,10 @@ def _public(number: int) -> str:
 
 def _with_outputs(graph: OnnxGraph, names: Sequence[str], passes: Sequence[Pass]) -> OnnxGraph:
     """The graph with ``names`` as its only outputs; weights are shared, nodes are copies that passes may change."""
-    copy = OnnxGraph()
-    copy.__dict__.update({key: _copied(value) for key, value in vars(graph).items()})
-    copy.nodes = [
-        OnnxNode(
-            n.op_type, n.inputs.copy(), n.outputs.copy(), n.attributes.copy(), n.name, n.origin, n.domain, n.captures
-        )
-        for n in graph.nodes
-    ]
+    copy = graph.copy()
     copy.outputs = {_public(i): name for i, name in enumerate(names)}
     run_passes(copy, passes)
     return copy
-
-
-def _copied(value: Any) -> Any:
-    return value.copy() if isinstance(value, (dict, set, list)) else value
 
 
 def _groups(graph: OnnxGraph, names: Sequence[str], memory_bytes: int) -> Iterator[list[str]]:

@@ -20,43 +20,45 @@ Sample = Mapping[str, Array]
 
 
 def samples(
-    dataset: object, inputs: tuple[TensorSpec, ...], check: Callable[[Sample], dict[str, Array]], limit: int | None
+    dataset: object,
+    inputs: tuple[TensorSpec, ...],
+    check: Callable[[Sample], dict[str, Array]],
+    limit: int | None,
+    what: str = "calibration",
 ) -> Iterator[dict[str, Array]]:
-    """The samples of ``dataset``, at most ``limit``, checked by ``check`` and for NaN and infinity.
+    """The samples of ``dataset``, at most ``limit``, checked by ``check`` and for NaN and infinity. ``what`` they are
+    for is in the errors.
 
     Raises InputError naming the sample and the tensor, ValidationError for what is no dataset.
     """
     if isinstance(dataset, (Mapping, str, bytes)) or not isinstance(dataset, Iterable):
         raise ValidationError(
-            f"the calibration dataset must be an iterable of samples, got {type(dataset).__name__}; one sample maps "
+            f"the {what} dataset must be an iterable of samples, got {type(dataset).__name__}; one sample maps "
             "input names to arrays: put it in a list"
         )
     for number, given in enumerate(itertools.islice(dataset, limit)):
-        yield _checked(given, number, inputs, check)
+        yield _checked(given, f"{what} sample {number}", inputs, check)
 
 
 def _checked(
-    given: object, number: int, inputs: tuple[TensorSpec, ...], check: Callable[[Sample], dict[str, Array]]
+    given: object, which: str, inputs: tuple[TensorSpec, ...], check: Callable[[Sample], dict[str, Array]]
 ) -> dict[str, Array]:
     if isinstance(given, np.ndarray) and len(inputs) == 1:
         given = {inputs[0].name: given}
     if not isinstance(given, Mapping):
         wanted = ", ".join(map(str, inputs))
-        raise InputError(
-            f"calibration sample {number} is {type(given).__name__}; expected a mapping of input names to arrays: "
-            f"{wanted}"
-        )
+        raise InputError(f"{which} is {type(given).__name__}; expected a mapping of input names to arrays: {wanted}")
     try:
         sample = check(given)
     except InputError as error:
-        raise InputError(f"calibration sample {number}: {error}", tensor=error.tensor) from None
+        raise InputError(f"{which}: {error}", tensor=error.tensor) from None
     for name, array in sample.items():
         if not array.size:
-            raise InputError(f"calibration sample {number}: {name!r} has no element", tensor=name)
+            raise InputError(f"{which}: {name!r} has no element", tensor=name)
         if array.dtype.kind in "fV" and not np.isfinite(array.astype(np.float32, copy=False)).all():
             where = np.argwhere(~np.isfinite(array.astype(np.float32, copy=False)))[0].tolist()
             raise InputError(
-                f"calibration sample {number}: {name!r} has {array[tuple(where)]} at {where}; drop the sample",
+                f"{which}: {name!r} has {array[tuple(where)]} at {where}; drop the sample",
                 tensor=name,
             )
     return sample

@@ -132,25 +132,42 @@ def emulate_bfloat16(graph: OnnxGraph) -> None:
     Each operator in bfloat16 runs in float32 and its results are rounded to bfloat16: the values of a library that
     keeps sums in float32, at float32's speed.
     """
-    rewrite(graph, _emulate)
+
+    def rule(e: Rewriter, node: OnnxNode) -> Sequence[Tensor | None] | None:
+        if "bfloat16" in _types(e, node) and node.op_type != "Cast" and (node.captures or node.domain):
+            operator = f"{node.op_type} (node {node.name!r})"
+            raise ValidationError(f"bf16: ONNX Runtime has no bfloat16 for {operator} on the CPU")
+        return _emulate(e, node, "bfloat16")
+
+    rewrite(graph, rule)
 
 
-def _emulate(e: Rewriter, node: OnnxNode) -> Sequence[Tensor | None] | None:
-    if node.op_type == "Cast":
+@graph_pass
+def emulate_float16(graph: OnnxGraph) -> None:
+    """ONNX Runtime (1.20 to 1.32) has few float16 kernels for the CPU: it computes in float32 and leaves out the
+    rounding between two such operators, so that neither its error nor an overflow is seen.
+
+    Each operator in float16 runs in float32 and its results are rounded to float16, for predictions; operators of other
+    domains and with graphs inside stay.
+    """
+    rewrite(graph, lambda e, node: None if node.captures or node.domain else _emulate(e, node, "float16"))
+
+
+def _types(e: Rewriter, node: OnnxNode) -> list[str]:
+    return [e.value(name).data_type for name in (*node.inputs, *node.outputs) if name]
+
+
+def _emulate(e: Rewriter, node: OnnxNode, half: str) -> Sequence[Tensor | None] | None:
+    if node.op_type == "Cast" or half not in _types(e, node):
         return None
-    types = [e.value(name).data_type for name in (*node.inputs, *node.outputs) if name]
-    if "bfloat16" not in types:
-        return None
-    if node.captures or node.domain:
-        raise ValidationError(f"bf16: ONNX Runtime has no bfloat16 for {node.op_type} (node {node.name!r}) on the CPU")
-    inputs = [e.cast(x, "float32") if x is not None and x.data_type == "bfloat16" else x for x in e.inputs(node)]
+    inputs = [e.cast(x, "float32") if x is not None and x.data_type == half else x for x in e.inputs(node)]
     outputs = [
-        ("float32" if e.value(n).data_type == "bfloat16" else e.value(n).data_type, e.value(n).shape) if n else None
+        ("float32" if e.value(n).data_type == half else e.value(n).data_type, e.value(n).shape) if n else None
         for n in node.outputs
     ]
     made = e.multi(node.op_type, *inputs, outputs=outputs, **node.attributes)
     return [
-        e.cast(x, "bfloat16") if name and e.value(name).data_type == "bfloat16" else x
+        e.cast(x, half) if name and e.value(name).data_type == half else x
         for name, x in zip(node.outputs, made, strict=True)
     ]
 
