@@ -33,6 +33,17 @@ bool is_power_of_two(uint64_t number) { return (number & (number - 1)) == 0; }
 // In mode 2 a wait spins for so long, then sleeps.
 constexpr auto kSpin = std::chrono::microseconds(2000);
 
+// Every query takes a lock of the driver from the threads that send work, so they get rarer as a wait gets longer: the
+// delay is at most this part of it.
+constexpr uint32_t kEagerQueries = 64;
+constexpr int kPatience = 256;
+
+void relax() {
+#if defined(__SSE2__)
+  _mm_pause();
+#endif
+}
+
 // Larger inputs go in pieces, so that the GPU fetches one while the next is staged.
 constexpr size_t kPiece = size_t{1} << 20;
 
@@ -273,14 +284,17 @@ void Runner::capture() {
 
 void Runner::wait() {
   if (wait_ == 1) return sleep_until_done();
-  auto end = std::chrono::steady_clock::time_point::max();
-  for (uint32_t turn = 1;; ++turn) {
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point start;
+  for (uint32_t turn = 0;; ++turn) {
     int result = driver_.stream_query(stream_);
     if (result != Driver::kNotReady) return driver_.check(result, "wait for the GPU");
-    if (wait_ != 2 || turn % 64 != 0) continue;
-    auto now = std::chrono::steady_clock::now();
-    if (turn == 64) end = now + kSpin;
-    if (now >= end) return sleep_until_done();
+    if (turn < kEagerQueries) continue;
+    auto now = Clock::now();
+    if (turn == kEagerQueries) start = now;
+    auto passed = now - start;
+    if (wait_ == 2 && passed >= kSpin) return sleep_until_done();
+    for (auto end = now + passed / kPatience; Clock::now() < end;) relax();
   }
 }
 

@@ -72,13 +72,14 @@ class TensorRTExecutable(Executable):
             self._file = replace(file, plan=b"")
             self._plan_size = len(file.plan)
             self._seconds = {**file.seconds, "deserialize": deserialized - start}
+            self._static = all(spec.is_static for spec in file.inputs)
             self._settings = SessionOptions(
                 flavor=self._info.flavor,
                 inputs=file.inputs,
                 outputs=file.outputs,
                 cuda_graph=options.cuda_graph,
                 user_allocation=bool(file.options.get(USER_ALLOCATION)),
-                profiles=tuple(getattr(file, "profiles", ())),
+                profiles=file.profiles,
                 wait=options.wait,
                 kernel_specialization=options.kernel_specialization,
             )
@@ -199,7 +200,7 @@ class TensorRTExecutable(Executable):
         with self._making:
             for run in list(self._device_runs):
                 run.close()
-            if self._device.usable:
+            if self._device.usable and not self._static:
                 with self._device.current():
                     for session in self._sessions():
                         session.hand_over(self._stock)

@@ -54,18 +54,20 @@ class KernelStock:
         """What came of keeping them on disk."""
         return self._kernels.record if self._kernels is not None else DISABLED
 
-    def add(self, context: Context) -> None:
-        """Take over what ``context`` has compiled, and save it if there is something new."""
+    def add(self, context: Context, given: bytes) -> bytes:
+        """Take over what ``context``, made with the kernels ``given``, has compiled since, and save it if there is
+        something new. Returns what the context has now. Merging takes a quarter of a second, so it is not done when
+        nothing came in between."""
         try:
             data = bytes(context.runtime_cache())
-            if self.data and data != self.data:
-                data = self._merge(self.data, data)
+            if len(data) == len(given):
+                return given
+            known, self.data = self.data, data if self.data is given else self._merge(self.data, data)
         except TensorRTError:
-            return
-        if len(data) != len(self.data):
-            self.data = data
-            if self._kernels is not None:
-                self._kernels.save(data, self._merge)
+            return given
+        if self._kernels is not None and len(self.data) != len(known):
+            self._kernels.save(self.data, self._merge)
+        return data
 
     def _merge(self, one: bytes, other: bytes) -> bytes:
         return bytes(self._engine.merge_runtime_caches([one, other]))
@@ -109,13 +111,14 @@ class ReadyContext:
         self.activations = 0
         is_rtx = options.flavor is Flavor.RTX
         try:
+            self.kernels = stock.data if is_rtx else b""
             self.context = self._resources.enter_context(
                 Context(
                     engine,
                     allocation_strategy=USER_MANAGED if options.gives_memory else LIBRARY_DEFAULT,
                     cuda_graph_strategy=_WHOLE_GRAPH if options.library_graphs else -1,
                     kernel_specialization=_SPECIALIZATIONS[options.kernel_specialization] if is_rtx else -1,
-                    runtime_cache=stock.data if is_rtx else None,
+                    runtime_cache=self.kernels if is_rtx else None,
                 )
             )
             if len(options.profiles) > 1:
@@ -176,7 +179,7 @@ class Session:
             staging = Staging(device, tensors)
             self._resources.callback(staging.close)
             self.memory = MemoryUse(activations=ready.activations) + staging.use
-            self._context = ready.context
+            self._ready = ready
             self._runner = self._resources.enter_context(
                 Runner(
                     ready.context,
@@ -233,7 +236,7 @@ class Session:
     def hand_over(self, stock: KernelStock) -> None:
         """Give the kernels compiled so far to ``stock``; some are compiled beside the runs, later."""
         if self._options.flavor is Flavor.RTX:
-            stock.add(self._context)
+            self._ready.kernels = stock.add(self._ready.context, self._ready.kernels)
 
     @property
     def info(self) -> RunnerInfo:

@@ -198,14 +198,19 @@ def test_kernels_are_saved_when_there_are_more(fakes: Fakes, monkeypatch: pytest
             return b"+".join(caches)
 
     class Warm:
-        kernels = b"new"
+        def __init__(self, kernels: bytes) -> None:
+            self.kernels = kernels
 
         def runtime_cache(self) -> bytes:
             return self.kernels
 
     stock = KernelStock(Engine(), Cache())  # type: ignore[arg-type]
-    stock.add(Warm())  # type: ignore[arg-type]
+    given = stock.data
+    assert stock.add(Warm(b"old+new"), given) == b"old+new"  # type: ignore[arg-type]
     assert stock.data == b"old+new" and saved == [b"other process's kernels+old+new"]
+    assert stock.add(Warm(b"OLD"), given) is given  # type: ignore[arg-type]
+    stock.add(Warm(b"old+more"), given)  # type: ignore[arg-type]
+    assert stock.data == b"old+new+old+more" and len(saved) == 2
 
 
 def test_memory_is_counted_and_given_back(fakes: Fakes) -> None:
