@@ -52,6 +52,7 @@ USER_ALLOCATION = "user_allocation"
 """Option of an engine that allocates nothing while it runs: only such a one calls its stream capturable, which CUDA
 graphs need. TensorRT for RTX 1.6 crashes in its first run when dynamic shapes are combined with memory given to it."""
 REFIT_LOSES_BIASES, NEEDS_DRIVER = "11.3.", "CHECK(status == CUDA_SUCCESS)"
+UNKNOWN_GPU = ("does not have arch kind assigned", "is not found in the accelerator list")
 CURRENT_GPU = 0
 """The compute capability that stands for the GPU of this machine."""
 
@@ -238,13 +239,23 @@ def _configure_weights(config: Config, info: LibraryInfo, options: CompileOption
         config.set_flag(BuilderFlag.WEIGHT_STREAMING)
 
 
-def _explained(error: EngineBuildError, options: CompileOptions, device: Device | None) -> EngineBuildError:
-    """TensorRT for RTX compiles kernels while it builds for replaceable weights, and says only that CUDA failed."""
-    if not options.refit or device is not None or NEEDS_DRIVER not in str(error):
+def _explained(error: EngineBuildError, options: CompileOptions, device: Device | None) -> TensorRTError:
+    """TensorRT for RTX compiles kernels while it builds for replaceable weights: without a driver it says only that CUDA
+    failed, and on a GPU outside its list, as 9.0, that it does not know the GPU, though it builds and runs other
+    engines there."""
+    if not options.refit:
         return error
-    return EngineBuildError(
-        f"an engine with refit=True can only be built where there is an NVIDIA driver and GPU: {error}", log=error.log
-    )
+    if device is None and NEEDS_DRIVER in str(error):
+        return EngineBuildError(
+            f"an engine with refit=True can only be built where there is an NVIDIA driver and GPU: {error}",
+            log=error.log,
+        )
+    if device is not None and any(words in str(error) for words in UNKNOWN_GPU):
+        return FeatureNotSupportedError(
+            f"this TensorRT builds no engine with refit=True for {device.info.title}; compile without refit: {error}",
+            log=error.log,
+        )
+    return error
 
 
 def _parse(builder: Builder, model: OnnxModel, library: Library) -> Network:

@@ -77,6 +77,8 @@ def test_operator_at_several_sizes(method: str) -> None:
         assert model.backend == "tensorrt"
         for n in (1, 3, 8):
             feeds = feeds_of(graph, {"n": n})
+            if method.startswith("scatter"):  # which of two updates of one place wins is undefined
+                feeds[list(feeds)[-1]][...] = 0.5
             close(model.run(feeds), on_cpu(graph, feeds), f"with n={n}")
 
 
