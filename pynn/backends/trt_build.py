@@ -240,7 +240,7 @@ def _configure_weights(config: Config, info: LibraryInfo, options: CompileOption
 
 
 def _explained(error: EngineBuildError, options: CompileOptions, device: Device | None) -> TensorRTError:
-    """TensorRT for RTX compiles kernels while it builds for replaceable weights: without a driver it says only that CUDA
+    """TensorRT for RTX compiles kernels while it builds for replaceable weights: without a driver it says that CUDA
     failed, and on a GPU outside its list, as 9.0, that it does not know the GPU, though it builds and runs other
     engines there."""
     if not options.refit:

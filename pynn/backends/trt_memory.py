@@ -15,7 +15,7 @@ from .memory_use import MemoryUse
 
 MAPPED_INPUT_BYTES = 128 * 1024
 MAPPED_OUTPUT_BYTES = 1024 * 1024
-"""Up to these sizes the GPU reads and writes pinned host memory itself; above, copies. On an H200 (PCIe 5) mapped memory is
+"""Up to these sizes the GPU reads and writes pinned host memory itself; above, copies. On an H200 mapped memory is
 as fast up to 512 KiB of input that is read once, and 4 MiB of output; a convolution reads its input more often."""
 ALIGNMENT = 256
 

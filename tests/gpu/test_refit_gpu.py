@@ -41,7 +41,7 @@ def backend() -> TensorRTBackend:
 
 @pytest.fixture(scope="module")
 def refits(backend: TensorRTBackend) -> None:
-    """Expected to fail, with the library's words, where it cannot build for refit on a GPU that it runs on otherwise."""
+    """An expected failure, in the library's words, where it builds nothing for refit on a GPU that it runs on."""
     try:
         compiled(backend, network(0), refit=True).close()
     except FeatureNotSupportedError as error:
