@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import pynn
+
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
@@ -42,8 +44,18 @@ def test_the_tensors():
     np.testing.assert_array_equal(names["result"], np.arange(4, dtype=np.float32) * 4)
 
 
+def test_the_precision(tmp_path, monkeypatch, capsys):
+    builder = pynn.GraphBuilder()
+    x = builder.input("x", [2, 8], "float32")
+    graph = builder.finish({"y": builder.softmax(builder.matmul(x, builder.constant(np.ones((8, 4), np.float32))), 1)})
+    pynn.to_onnx(graph).save(tmp_path / "model.onnx")
+    monkeypatch.chdir(tmp_path)
+    exec("import pynn\n" + SNIPPETS[3], {})
+    assert "precision: fp16" in capsys.readouterr().out
+
+
 def test_the_pywebnn_program(monkeypatch):
     monkeypatch.setitem(sys.modules, "webnn", None)
     names = {}
-    exec(SNIPPETS[3], names)
+    exec(SNIPPETS[4], names)
     np.testing.assert_array_equal(names["result"], np.ones((2, 3), np.float32))
