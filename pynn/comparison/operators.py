@@ -34,8 +34,10 @@ def judge(
     backend: Backend,
     passes: Sequence[Pass],
     memory_bytes: int,
+    used: str | None,
 ) -> list[OperatorError]:
-    """Every operator with a result in floating point, worst own error first, then by its gathered error."""
+    """Every operator with a result in floating point, worst own error first, then by its gathered error. ``used`` is
+    the precision's name."""
     totals: dict[str, list[Deviation]] = {}
     owns: dict[str, list[Deviation]] = {}
     pairs: dict[str, Pair] = {}
@@ -52,7 +54,7 @@ def judge(
     for pair in pairs.values():
         by_node.setdefault(id(pair.node), []).append(pair)
     known = {one.name: one for one in decisions}
-    found_errors = [_of_node(group, owns, totals, known, shadow.exact) for group in by_node.values()]
+    found_errors = [_of_node(group, owns, totals, known, shadow.exact, used) for group in by_node.values()]
     return sorted(found_errors, key=lambda one: (-_size(one.own), -_size(one.total)))
 
 
@@ -62,6 +64,7 @@ def _of_node(
     totals: Mapping[str, list[Deviation]],
     decisions: Mapping[str, Decision],
     exact: OnnxGraph,
+    used: str | None,
 ) -> OperatorError:
     """The worst of its results."""
     node = group[0].node
@@ -69,6 +72,9 @@ def _of_node(
     own = worst(owns[name][0] for name in judged) if judged else None
     total = worst(totals[name][0] for name in judged) if judged else None
     decision = decisions.get(node.name) or _of_origin(node.name, decisions)
+    reason = "" if decision is None else decision.reason
+    if used not in _ROUNDING and own is not None and own.relative and "operands" not in reason:
+        reason = f"weights stored in {used}; {reason}"
     return OperatorError(
         node.name,
         node.op_type,
@@ -77,7 +83,7 @@ def _of_node(
         decision.data_type if decision is not None else type_of(exact, node),
         own,
         total,
-        decision.reason if decision is not None else "",
+        reason,
         "" if judged else _GONE,
     )
 

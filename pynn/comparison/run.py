@@ -313,7 +313,7 @@ def _operators(
             return (), ("operators compute as in the model: none to judge",)
         shadow = Shadow(bench.exact, reduced)
         decisions = plan.report().decisions
-        found = judge(shadow, decisions, counted(), bench.cpu, bench.passes, memory_bytes)
+        found = judge(shadow, decisions, counted(), bench.cpu, bench.passes, memory_bytes, plan.used)
     except PynnError as error:
         return (), (f"operators could not be judged on ONNX Runtime's CPU: {error}",)
     notes = [_ROUNDED] if plan.used != "fp32" else []
