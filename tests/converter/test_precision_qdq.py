@@ -116,6 +116,24 @@ def test_per_tensor_weights() -> None:
     assert all(graph.values[n.inputs[1]].shape == () for n in graph.nodes if n.op_type == "DequantizeLinear")
 
 
+@pytest.mark.parametrize(
+    ("backend", "flavor", "form", "rank"),
+    [("tensorrt", "RTX", "fp8", 0), ("tensorrt", "TENSORRT", "fp8", 1), ("tensorrt", "TENSORRT", "int8", 1)],
+)
+def test_tensorrt_for_rtx_gets_one_scale_in_fp8(backend: str, flavor: str, form: Any, rank: int) -> None:
+    """Measured with 1.6.1: a scale per channel makes a float16 product infinite."""
+    graph = lower_graph(mlp())
+    insert_qdq(graph, flat_table(graph), form, target=Target(backend, flavor, "1.6.1.120", (89,)))
+    scales = [graph.initializers[node.inputs[1]] for node in graph.nodes if node.inputs[0] in graph.initializers]
+    assert [scale.ndim for scale in scales] == [rank, rank]
+
+
+def test_tensorrt_for_rtx_gets_no_convolutions_in_fp8() -> None:
+    graph = lower_graph(mobile())
+    decisions = insert_qdq(graph, flat_table(graph), "fp8", target=Target("tensorrt", "RTX", "1.6.1.120", (89,)))
+    assert {d.op_type: d.precision for d in decisions} == {"Conv": "", "Gemm": "fp8"}
+
+
 def test_a_residual_shares_the_pair_of_its_value_and_order_holds() -> None:
     """x is added before it is convolved: the pair stands before both readers."""
     n = Net()

@@ -12,7 +12,7 @@ from pynn.backends.base import CompileOptions
 from pynn.backends.trt import TensorRTBackend
 from pynn.builder import GraphBuilder
 from pynn.converter import lower_graph
-from pynn.converter.onnx_graph import OnnxGraph
+from pynn.converter.onnx_graph import OnnxGraph, OnnxNode
 from pynn.converter.passes import backend_passes, run_passes
 from pynn.converter.precision.weights import quantize_weights
 from pynn.converter.precision.weights_grid import FORMS, Form
@@ -124,31 +124,30 @@ def test_filters(backend: TensorRTBackend, form: Form) -> None:
     close(run(backend, graph, {"x": x}, f"{form} filters"), want, 1e-2)
 
 
-def test_a_transformer_mlp_in_int4_is_not_slower(backend: TensorRTBackend) -> None:
-    """Issue 5: 4096 wide, one row. Both engines run in turns; the plan is at most 27 % of float16's."""
+def in_blocks(graph: OnnxGraph, node: OnnxNode) -> Array:
+    """A constant of blocks along its first axis, dequantised."""
+    values, scale = (graph.initializers[name] for name in node.inputs)
+    return values.astype(scale.dtype) * np.repeat(scale, node.attributes["block_size"], 0)
+
+
+def test_a_transformer_mlp_in_int4(backend: TensorRTBackend) -> None:
+    """Issue 5: 4096 wide, one row, a plan of at most 27 % of float16's. That it is not slower is measured by
+    ``benchmarks/precision/run.py``, with nothing beside it on the GPU."""
     version, _ = details(backend)
     weights = [(RNG.standard_normal((4096, 4096)) * 0.02).astype(np.float16) for _ in range(2)]
     x = RNG.standard_normal((1, 4096)).astype(np.float16)
-    executables = []
-    for form in ("", "int4"):
+    results, sizes = {}, {}
+    for form in ("float16", "int4", "the values of int4"):
         builder = GraphBuilder()
         wide = builder.gelu(builder.matmul(builder.input("x", [1, 4096], "float16"), builder.constant(weights[0])))
         graph = lower_graph(builder.finish({"y": builder.matmul(wide, builder.constant(weights[1]))}))
-        if form:
+        if form == "int4":
             quantize_weights(graph, "int4")
+            weights = [in_blocks(graph, node) for node in graph.nodes if node.op_type == "DequantizeLinear"]
         run_passes(graph, backend_passes("tensorrt", version))
-        executables.append(backend.compile(to_model(graph), CompileOptions()))
-    half, small = executables
-    with half, small:
-        times: dict[int, list[float]] = {0: [], 1: []}
-        for _ in range(1000):
-            for i, executable in enumerate(executables):
-                start = perf_counter()
-                executable.run({"x": x})
-                times[i].append(perf_counter() - start)
-        fp16, int4 = (float(np.median(times[i])) * 1e6 for i in (0, 1))
-        sizes = [executable.stats["plan_bytes"] for executable in executables]
-        print(f"\nMLP 4096, M=1: fp16 {fp16:.1f} us, int4 {int4:.1f} us; plans of {sizes} bytes")
-        close(small.run({"x": x})["y"], half.run({"x": x})["y"].astype(np.float64), 0.3)
-    assert sizes[1] <= 0.27 * sizes[0]
-    assert int4 <= 1.05 * fp16
+        with backend.compile(to_model(graph), CompileOptions()) as executable:
+            results[form] = executable.run({"x": x})["y"]
+            sizes[form] = executable.stats["plan_bytes"]
+    close(results["int4"], results["the values of int4"].astype(np.float64), 5e-3)
+    close(results["int4"], results["float16"].astype(np.float64), 0.3)
+    assert sizes["int4"] <= 0.27 * sizes["float16"]

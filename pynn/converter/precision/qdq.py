@@ -7,7 +7,7 @@ weights stored quantised with a DequantizeLinear per output channel, biases as t
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,8 +83,8 @@ def insert_qdq(
     """Quantise the products of ``graph``, in place, before any other pass; a decision for each of them.
 
     ``keep`` names operators that stay (node name, WebNN label or operator type). ``target`` is the library
-    it is for, None any. Without ``per_channel`` a weight has one scale. ``whole`` is False for a part of a
-    graph, whose values the table does not name.
+    it is for, None any. Without ``per_channel`` a weight has one scale, as it has in fp8 for a target that
+    ``wants_one_fp8_scale``. ``whole`` is False for a part of a graph, whose values the table does not name.
 
     Raises ValidationError for a table of another model and for unknown names in ``keep``; UnsupportedModelError where
     the target cannot run the form, the opset cannot be raised to what it needs, the model has activations with Q/DQ or
@@ -115,7 +115,10 @@ def quantize(
     check_unquantized(graph, "insert_qdq takes the float model")
     check_keep(graph, keep)
     records = run_passes(graph, [Pass(fold_moved_weights.__name__, fold_moved_weights)])
-    found = sites(graph, form, keep, per_channel=per_channel)
+    one_scale = form == "fp8" and target is not None and target.wants_one_fp8_scale
+    found = sites(graph, form, keep, per_channel=per_channel and not one_scale)
+    if one_scale:
+        found = [_without_convolution(site) for site in found]
     check_target(form, target, found)
     if any(not site.reason for site in found):
         raise_opset(graph, _needed_opset(graph, form, found))
@@ -149,6 +152,13 @@ def check_target(form: QuantizedForm, target: Target | None, found: Sequence[Sit
             node=first.name,
             op_type=first.op_type,
         )
+
+
+def _without_convolution(site: Site) -> Site:
+    if site.reason or site.node.op_type not in ("Conv", "ConvTranspose"):
+        return site
+    reason = "TensorRT for RTX: float16 convolutions in fp8 gave infinity on a GPU (1.6.1, a scale per channel)"
+    return replace(site, reason=reason)
 
 
 def _needed_opset(graph: OnnxGraph, form: QuantizedForm, found: Sequence[Site]) -> int:

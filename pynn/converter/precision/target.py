@@ -39,6 +39,12 @@ class Target:
     def is_rtx(self) -> bool:
         return self.backend == "tensorrt" and self.flavor != "TENSORRT"
 
+    @property
+    def wants_one_fp8_scale(self) -> bool:
+        """TensorRT for RTX (1.6.1, on an H200) gives infinity for float16 products of fp8 operands where the weight has
+        a scale per channel; with one scale, or in float32, it is right. For convolutions one scale was never tried."""
+        return self.is_rtx
+
     def __str__(self) -> str:
         if self.backend == "tensorrt":
             title = "TensorRT for RTX" if self.is_rtx else "TensorRT"
