@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from typing_extensions import Unpack
 
 from .backends.base import CompileOptions, Executable
+from .backends.cuda_ahead import cuda_ahead
 from .backends.named_sizes import settle_sizes
 from .backends.report import BackendReport
 from .backends.selection import refusal_message, select, warn_fallback
@@ -41,9 +42,10 @@ def compile(  # noqa: A001  (pynn.compile is the name users call)
     back end takes it, BackendUnavailableError when there is no back end, OSError when the file cannot be read.
     """
     wish, compile_options = parse_options("compile", options, shapes)
-    source = load_model(model)
-    selection = select(wish)
-    executable = selection.compile(source, compile_options)
+    with cuda_ahead(wish.device if wish.may_use_gpu else None):
+        source = load_model(model)
+        selection = select(wish)
+        executable = selection.compile(source, compile_options)
     report = executable.report
     message = selection.fallback_message or (refusal_message(report) if report is not None else None)
     if message is not None:
@@ -105,11 +107,12 @@ def load_engine(
     from .backends.trt import EngineFile, load_engine
 
     wish, compile_options = parse_options("load_engine", options)
-    file = source if isinstance(source, EngineFile) else EngineFile.load(source)
-    model = None if weights is None else _weights_for(file, weights, compile_options)
-    executable = load_engine(
-        file, library_dir=tensorrt_library, device=wish.device, options=compile_options, weights=model
-    )
+    with cuda_ahead(wish.device):
+        file = source if isinstance(source, EngineFile) else EngineFile.load(source)
+        model = None if weights is None else _weights_for(file, weights, compile_options)
+        executable = load_engine(
+            file, library_dir=tensorrt_library, device=wish.device, options=compile_options, weights=model
+        )
     executable.report = BackendReport("tensorrt", "default", True, "tensorrt", f"the engine was {file.provenance}")
     return executable
 

@@ -6,7 +6,8 @@ from typing_extensions import Unpack
 
 from .aio import in_thread
 from .backends.base import CompileOptions
-from .backends.selection import Selection, select, warn_fallback
+from .backends.cuda_ahead import cuda_ahead
+from .backends.selection import Selection, Wish, select, warn_fallback
 from .context import MLContext
 from .options import Options, parse_options
 
@@ -25,12 +26,17 @@ class ML:
         reason when no back end can be used. Spec: https://www.w3.org/TR/webnn/#api-ml-createcontext.
         """
         wish, compile_options = parse_options("create_context", options)
-        return _context(select(wish), compile_options)
+        return _context(_select(wish), compile_options)
 
     async def create_context_async(self, **options: Unpack[Options]) -> MLContext:
         """``create_context``, looking for back ends in a thread."""
         wish, compile_options = parse_options("create_context", options)
-        return _context(await in_thread(select, wish), compile_options)
+        return _context(await in_thread(_select, wish), compile_options)
+
+
+def _select(wish: Wish) -> Selection:
+    with cuda_ahead(wish.device if wish.may_use_gpu else None):
+        return select(wish)
 
 
 def _context(selection: Selection, options: CompileOptions) -> MLContext:

@@ -71,6 +71,11 @@ class Wish:
     def wants_gpu(self) -> bool:
         return self.power_preference == "high-performance" or (self.power_preference == "default" and self.accelerated)
 
+    @property
+    def may_use_gpu(self) -> bool:
+        """TensorRT is looked at."""
+        return self.backend == "tensorrt" or (self.backend == "auto" and self.wants_gpu)
+
 
 def check_wish(
     backend: str | None,
