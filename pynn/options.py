@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, Literal, TypedDict
 
 from .backends.base import BuildControl, CompileOptions
@@ -131,13 +131,14 @@ def parse_options(where: str, options: Mapping[str, Any], shapes: Shapes | None 
     plain: dict[str, Any] = {name: options[name] for name in _PLAIN if name in options}
     plain["tf32"] = tf32
     control: dict[str, Any] = {name: options[name] for name in _CONTROL if name in options}
-    return wish, CompileOptions(
+    compile_options = CompileOptions(
         **parse_sizes(shapes),
         precision=precision,
         cache_dir=None if folder is None else os.fspath(folder),
         control=BuildControl(**control),
         **plain,
     )
+    return replace(wish, cache=compile_options.cache, cache_dir=compile_options.cache_dir), compile_options
 
 
 def parse_sizes(shapes: Shapes | None) -> dict[str, Any]:

@@ -66,6 +66,9 @@ class Wish:
     tensorrt_library: str | None = None
     allow_partition: bool = True
     tf32: bool = False
+    cache: bool = False
+    """Verdicts of earlier processes are believed, and kept in ``cache_dir``."""
+    cache_dir: str | None = None
 
     @property
     def wants_gpu(self) -> bool:
@@ -232,8 +235,6 @@ class Selection:
         self, backend: Backend, source: Graph | OnnxModel, precision: Precision = AS_GIVEN, *, whole: bool = True
     ) -> OnnxModel:
         target = self._target(backend, precision)
-        if isinstance(source, OnnxModel):
-            return apply_precision(source, precision, target)
         if backend.name not in self._versions:
             self._versions[backend.name] = backend.version()
         passes = backend_passes(backend.name, self._versions[backend.name])
@@ -325,8 +326,10 @@ def _forced(backend: Backend, wish: Wish, partner: Callable[[], Backend] | None 
 
 def _tensorrt(wish: Wish) -> Backend:
     from .trt import TensorRTBackend
+    from .trt_kept import KeptVerdicts
 
-    return TensorRTBackend(library_dir=wish.tensorrt_library, device=wish.device, tf32=wish.tf32)
+    keep = KeptVerdicts.of(wish.cache, wish.cache_dir)
+    return TensorRTBackend(library_dir=wish.tensorrt_library, device=wish.device, tf32=wish.tf32, keep=keep)
 
 
 def _onnxruntime(wish: Wish) -> Backend:

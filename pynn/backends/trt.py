@@ -13,6 +13,7 @@ from ..converter.model import OnnxModel
 from ..errors import (
     BackendUnavailableError,
     CacheError,
+    CudaError,
     DeviceUnsupportedError,
     EngineBuildError,
     ExecutionError,
@@ -30,6 +31,7 @@ from .jit_cache import KernelCache, plan_digest
 from .trt_build import CURRENT_GPU, DEFAULT_CAPABILITIES, build_plan, check_model
 from .trt_cache import EngineCache, engine_key
 from .trt_executable import TensorRTExecutable, open_engine, wants_tf32
+from .trt_kept import KeptVerdicts
 from .trt_probe import BACKEND, Verdict, probe_cache
 
 __all__ = [
@@ -42,32 +44,53 @@ __all__ = [
     "open_library",
 ]
 
+_DOUBTFUL = (CudaError, DeviceUnsupportedError, EngineBuildError, ExecutionError, PlanError)
+"""Failures that a library which does not take the GPU may be behind, though an earlier process found that it does."""
+
 
 class TensorRTBackend(Backend):
     """TensorRT and TensorRT for RTX, of whatever version is found.
 
     ``library_dir`` is searched instead of the usual places. ``device`` is the GPU's number; None probes all and
-    compiles for the first that can be used.
+    compiles for the first that can be used. ``keep`` has verdicts of earlier processes; None asks each library anew.
     """
 
     name = BACKEND
 
     def __init__(
-        self, *, library_dir: str | os.PathLike[str] | None = None, device: int | None = 0, tf32: bool = False
+        self,
+        *,
+        library_dir: str | os.PathLike[str] | None = None,
+        device: int | None = 0,
+        tf32: bool = False,
+        keep: KeptVerdicts | None = None,
     ) -> None:
         self._directory = None if library_dir is None else os.fspath(library_dir)
         self._device = device
         self._tf32 = tf32
+        self._keep = keep
 
     def probe(self) -> tuple[Probe, ...]:
         return tuple(verdict.probe for verdict in self._verdicts(self._device))
 
     def _verdicts(self, device: int | None) -> tuple[Verdict, ...]:
-        return probe_cache.verdicts(self._directory, device, tf32=self._tf32)
+        return probe_cache.verdicts(self._directory, device, tf32=self._tf32, keep=self._keep)
+
+    def _revoked(self, options: CompileOptions) -> bool:
+        device = options.device or self._device
+        return probe_cache.revoked(self._directory, device, tf32=self._tf32, keep=self._keep)
 
     def compile(self, model: OnnxModel, options: CompileOptions) -> Executable:
         """Raises UnsupportedModelError (node, op_type, the library's words), EngineBuildError, ValidationError for
         wrong ``shapes``, BackendUnavailableError with every candidate's reason, DeviceOutOfMemoryError."""
+        try:
+            return self._compile(model, options)
+        except _DOUBTFUL:
+            if not self._revoked(options):
+                raise
+        return self._compile(model, options)
+
+    def _compile(self, model: OnnxModel, options: CompileOptions) -> Executable:
         library, device = self._usable(options)
         capability = device.info.compute_capability
 
@@ -158,7 +181,20 @@ def load_engine(
     """
     file = source if isinstance(source, EngineFile) else EngineFile.load(source)
     directory = None if library_dir is None else os.fspath(library_dir)
-    verdicts = probe_cache.verdicts(directory, device, tf32=wants_tf32(file))
+    options = options or CompileOptions()
+    keep, tf32 = KeptVerdicts.of(options.cache, options.cache_dir), wants_tf32(file)
+    try:
+        verdicts = probe_cache.verdicts(directory, device, tf32=tf32, keep=keep)
+        return _load(file, verdicts, options, weights)
+    except _DOUBTFUL:
+        if not probe_cache.revoked(directory, device, tf32=tf32, keep=keep):
+            raise
+    return _load(file, probe_cache.verdicts(directory, device, tf32=tf32), options, weights)
+
+
+def _load(
+    file: EngineFile, verdicts: Sequence[Verdict], options: CompileOptions, weights: OnnxModel | None
+) -> TensorRTExecutable:
     usable = [v for v in verdicts if v.probe.usable]
     if not usable:
         kind = DeviceUnsupportedError if any(v.library for v in verdicts) else LibraryNotFoundError
@@ -166,7 +202,6 @@ def load_engine(
     usable.sort(key=lambda v: not _same_library(v, file))
     if not file.is_bare and usable[0].info is not None and usable[0].info.flavor.name != file.flavor:
         raise PlanError(f"this engine cannot run: it was {file.provenance}; here is {usable[0].probe.candidate}")
-    options = options or CompileOptions()
     store = _store(options.cache, options.cache_dir)
     first: PynnError | None = None
     for verdict in usable if file.is_bare else usable[:1]:

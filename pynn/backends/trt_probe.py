@@ -27,6 +27,7 @@ from ..native.binding import fork_guard, shim
 from ..native.find import DIRECTORY_VARIABLE, INSTALL_HINT, SHIM_VARIABLE
 from . import cuda
 from .base import Probe
+from .trt_kept import KeptVerdicts, question_of
 
 BACKEND = "tensorrt"
 
@@ -46,6 +47,8 @@ class Verdict:
     library: Library | None = None
     info: LibraryInfo | None = None
     device: cuda.Device | None = None
+    kept: Mapping[str, Any] | None = None
+    """The question that an earlier process answered; None when the library was asked by this one."""
 
 
 class ProbeCache:
@@ -55,20 +58,54 @@ class ProbeCache:
         self._lock = threading.Lock()
         self._known: dict[tuple[object, ...], tuple[Verdict, ...]] = {}
 
-    def verdicts(self, directory: str | None, device: int | None, *, tf32: bool = False) -> tuple[Verdict, ...]:
-        """Every candidate in order of preference; ``device`` None means each GPU. Never raises."""
-        places = (os.environ.get(name) for name in (DIRECTORY_VARIABLE, SHIM_VARIABLE, "LD_LIBRARY_PATH"))
-        key = (fork_guard.epoch, directory, device, *places)
+    def verdicts(
+        self, directory: str | None, device: int | None, *, tf32: bool = False, keep: KeptVerdicts | None = None
+    ) -> tuple[Verdict, ...]:
+        """Every candidate in order of preference; ``device`` None means each GPU. Never raises.
+
+        With ``keep``, what an earlier process found usable is believed, and what is found now is kept.
+        """
+        asked, believed = _keys(directory, device)
         with self._lock:
-            if key not in self._known:
-                self._known[key] = tuple(_look(directory, device, tf32))
-            return self._known[key]
+            found = self._known.get(asked) or (self._known.get(believed) if keep is not None else None)
+            if found is None:
+                found = tuple(_look(directory, device, tf32, keep))
+                self._known[believed if any(verdict.kept for verdict in found) else asked] = found
+            return found
+
+    def revoked(self, directory: str | None, device: int | None, *, tf32: bool, keep: KeptVerdicts | None) -> bool:
+        """After a failure: whether a verdict was only believed, and the library, asked in earnest, refuses the GPU.
+        ``verdicts`` knows better then."""
+        with self._lock:
+            before = self._known.pop(_keys(directory, device)[1], None)
+        if keep is None or before is None:
+            return False
+        after = self.verdicts(directory, device, tf32=tf32)
+        usable = {(verdict.info.path, verdict.device.info) for verdict in after if verdict.info and verdict.device}
+        wrong = [
+            v.kept for v in before if v.kept and v.info and v.device and (v.info.path, v.device.info) not in usable
+        ]
+        for question in wrong:
+            keep.forget(question)
+        return bool(wrong)
+
+
+def _where(verdict: Verdict) -> tuple[str, int]:
+    assert verdict.info is not None and verdict.device is not None
+    return verdict.info.path, verdict.device.info.index
+
+
+def _keys(directory: str | None, device: int | None) -> tuple[tuple[object, ...], tuple[object, ...]]:
+    """Of verdicts that were all asked for, and of those among which some are believed."""
+    places = (os.environ.get(name) for name in (DIRECTORY_VARIABLE, SHIM_VARIABLE, "LD_LIBRARY_PATH"))
+    key = (fork_guard.epoch, directory, device, *places)
+    return (*key, "asked"), (*key, "believed")
 
 
 probe_cache = ProbeCache()
 
 
-def _look(directory: str | None, device: int | None, tf32: bool) -> Iterator[Verdict]:
+def _look(directory: str | None, device: int | None, tf32: bool, keep: KeptVerdicts | None) -> Iterator[Verdict]:
     try:
         shim()
     except (PynnError, OSError, ImportError) as error:
@@ -89,7 +126,7 @@ def _look(directory: str | None, device: int | None, tf32: bool) -> Iterator[Ver
             yield opened
             continue
         seen.add(opened.info.path)
-        yield from _on_devices(opened, discovery, device)
+        yield from _on_devices(opened, discovery, device, keep)
     if not found and not (directory and search.problems):
         here = f"; {discovery.reason}" if discovery.driver is None else ""
         places = "the packages tensorrt_rtx_libs and tensorrt_libs, the system's loader"
@@ -118,7 +155,9 @@ def _open(candidate: Candidate, tf32: bool) -> Verdict | None:
     return Verdict(Probe(BACKEND, info.title, False, "", details=details), library, info)
 
 
-def _on_devices(opened: Verdict, discovery: cuda.Discovery, device: int | None) -> Iterator[Verdict]:
+def _on_devices(
+    opened: Verdict, discovery: cuda.Discovery, device: int | None, keep: KeptVerdicts | None
+) -> Iterator[Verdict]:
     library, info, details = opened.library, opened.info, opened.probe.details
     assert library is not None and info is not None
     if not info.parser_version:
@@ -133,13 +172,13 @@ def _on_devices(opened: Verdict, discovery: cuda.Discovery, device: int | None) 
         yield _unusable(info.title, reason, discovery.hint, details, opened)
         return
     for index in range(len(driver.devices)) if device is None else (device,):
-        yield _try(library, info, driver, index, details, opened)
+        yield _try(opened, driver, index, keep)
 
 
-def _try(
-    library: Library, info: LibraryInfo, driver: cuda.Driver, index: int, details: Mapping[str, Any], opened: Verdict
-) -> Verdict:
+def _try(opened: Verdict, driver: cuda.Driver, index: int, keep: KeptVerdicts | None) -> Verdict:
     """Build a small engine for the GPU and read it back: the library itself says whether it takes the GPU."""
+    library, info, details = opened.library, opened.info, opened.probe.details
+    assert library is not None and info is not None
     try:
         device = cuda.Device(driver, index)
     except DeviceUnsupportedError as error:
@@ -156,8 +195,11 @@ def _try(
         "driver": driver.version_text,
     }
     candidate = f"{info.title} on {gpu.name}"
+    question = None if keep is None else question_of(library, info, device)
+    known = keep is not None and question is not None and keep.knows(question)
     try:
-        _smoke(library, info, device)
+        if not known:
+            _smoke(library, info, device)
     except PynnError as error:
         device.close()
         if isinstance(error, (CudaError, MemoryError)):
@@ -165,7 +207,10 @@ def _try(
         hint = "another version of TensorRT may take this GPU; pynn uses the first found that does"
         return _unusable(candidate, f"{info.title} refuses {gpu.title}: {error}", hint, details, opened)
     reason = f"{candidate}, compute capability {details['compute_capability']}"
-    return Verdict(Probe(BACKEND, candidate, True, reason, details=details), library, info, device)
+    if keep is not None and question is not None and not known:
+        keep.keep(question)
+    probe = Probe(BACKEND, candidate, True, reason, details=details)
+    return Verdict(probe, library, info, device, kept=question if known else None)
 
 
 def _smoke(library: Library, info: LibraryInfo, device: cuda.Device) -> None:

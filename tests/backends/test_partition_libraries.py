@@ -246,13 +246,13 @@ def test_the_back_end_asks_with_the_gpus_context_current(
 
     probe = pynn.Probe("tensorrt", "real", True, "here", details={"version": newest_library.info.version})
     verdict = Verdict(probe, newest_library, newest_library.info, cast(Any, Device()))
-    monkeypatch.setattr(probe_cache, "verdicts", lambda directory, device, tf32: (verdict,))
+    monkeypatch.setattr(probe_cache, "verdicts", lambda directory, device, **_: (verdict,))
     backend, options = TensorRTBackend(), pynn.CompileOptions()
     backend.check(pynn.to_onnx(graph_of(lambda b: {"y": b.sin(b.input("x", [2], "float32"))})), options)
     with pytest.raises(UnsupportedModelError, match="dimensions") as caught:
         backend.check(pynn.to_onnx(graph_of(deep_reshape)), options)
     assert caught.value.node == "to nine/reshape_0/Reshape"
     assert entered == [1, 1]
-    monkeypatch.setattr(probe_cache, "verdicts", lambda directory, device, tf32: ())
+    monkeypatch.setattr(probe_cache, "verdicts", lambda directory, device, **_: ())
     with pytest.raises(pynn.BackendUnavailableError):
         backend.check(tiny(), options)

@@ -74,6 +74,7 @@ class FakeLibrary:
             raise LibraryNotFoundError(f"{candidate.core}: not TensorRT")
         library = cls()
         library.tf32 = Settled(tf32, "a fake")  # type: ignore[attr-defined]
+        library.files = (candidate.core, candidate.parser)  # type: ignore[attr-defined]
         parser = 0 if candidate.parser is None else 200
         library.info = LibraryInfo(Flavor.RTX, version, "B", candidate.core, parser, "", False)  # type: ignore[attr-defined]
         return library
