@@ -50,7 +50,7 @@ def test_text(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["compare", str(model), "--precision", "fp16", "--auto-keep", "2e-3", "--backend", "onnxruntime"]
     assert main(arguments) == 0
     captured = capsys.readouterr()
-    assert "worst operators of 5" in captured.out and "auto-keep: 1 operators kept" in captured.out
+    assert "worst operators of 5" in captured.out and "auto-keep: 1 operator kept" in captured.out
     assert f"--keep {BAD}/" in captured.out and "rounded after each operator" in captured.err
 
 

@@ -74,7 +74,7 @@ def _of_node(
     decision = decisions.get(node.name) or _of_origin(node.name, decisions)
     reason = "" if decision is None else decision.reason
     if used not in _ROUNDING and own is not None and own.relative and "operands" not in reason:
-        reason = f"weights stored in {used}; {reason}"
+        reason = f"weights stored in {used}" + (f"; {reason}" if reason != "as the model says" else "")
     return OperatorError(
         node.name,
         node.op_type,

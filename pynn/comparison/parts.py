@@ -71,11 +71,11 @@ class Parts:
         graph.inputs = {name: name for name in part.inputs}
         graph.outputs = {name: name for name in part.outputs}
         for name in part.inputs:
-            if name in graph.unshaped or min(graph.values[name].shape, default=0) < 0:
+            if name in graph.unshaped or graph.values[name].shape != held[name].shape:
                 graph.unshaped.discard(name)
                 graph.dims[name] = (None,) * held[name].ndim
-        graph.unshaped |= {name for name in part.outputs if min(graph.values[name].shape, default=0) < 0}
         run_passes(graph, self._passes)
+        graph.unshaped.update(part.outputs)
         return graph
 
     def close(self) -> None:
@@ -91,24 +91,49 @@ class Parts:
 
 
 def _split(shadow: Shadow, memory_bytes: int) -> list[_Part]:
-    """Each node in the first part that has all that it reads, exact nodes in order."""
+    """Each node in the first part that has all that it reads, exact nodes in order. What follows from constants alone
+    is computed in every part that reads it: weights do not pass from part to part."""
     graph = shadow.graph
     where = dict.fromkeys((*graph.inputs.values(), *graph.initializers), 0)
     exact_places = _exact_places(shadow, memory_bytes)
     parts = [_Part() for _ in range(max(exact_places, default=0) + 1)]
     for number, node in enumerate(graph.nodes):
-        reads = [x for x in (*node.inputs, *node.captures) if x]
-        place = max([where[x] for x in reads], default=0)
+        place = max([where[x] for x in _reads(node)], default=0)
         if number < len(exact_places):
             place = max(place, exact_places[number])
-        parts[place].nodes.append(node)
         where.update((x, place) for x in node.outputs if x)
+        if not shadow.constants.issuperset(node.outputs):
+            parts[place].nodes.append(node)
     for pair in shadow.pairs:
-        names = [x for x in (pair.exact, pair.reduced, pair.own) if x is not None]
+        names = _compared(pair)
         if all(graph.values[x].data_type for x in names):
             parts[max(where[x] for x in names)].pairs.append(pair)
+    _add_constants(parts, shadow)
     _connect(parts, graph)
     return parts
+
+
+def _reads(node: OnnxNode) -> list[str]:
+    return [x for x in (*node.inputs, *node.captures) if x]
+
+
+def _compared(pair: Pair) -> list[str]:
+    return [x for x in (pair.exact, pair.reduced, pair.own) if x is not None]
+
+
+def _add_constants(parts: list[_Part], shadow: Shadow) -> None:
+    """The nodes that compute what a part needs from constants alone, before its others."""
+    nodes = shadow.graph.nodes
+    makers = {x: i for i, node in enumerate(nodes) for x in node.outputs if x in shadow.constants}
+    for part in parts:
+        waiting = [x for node in part.nodes for x in _reads(node)] + [x for pair in part.pairs for x in _compared(pair)]
+        found: set[int] = set()
+        while waiting:
+            maker = makers.get(waiting.pop())
+            if maker is not None and maker not in found:
+                found.add(maker)
+                waiting += _reads(nodes[maker])
+        part.nodes[:0] = [nodes[i] for i in sorted(found)]
 
 
 def _exact_places(shadow: Shadow, memory_bytes: int) -> list[int]:
@@ -138,16 +163,18 @@ def _bytes(graph: OnnxGraph, name: str) -> int:
 def _connect(parts: list[_Part], graph: OnnxGraph) -> None:
     """What passes from part to part."""
     used: dict[str, int] = {}
+    passed: dict[str, int] = {}
     for number, part in enumerate(parts):
         made = {x for node in part.nodes for x in node.outputs}
-        reads = dict.fromkeys(x for node in part.nodes for x in (*node.inputs, *node.captures))
-        part.inputs = [x for x in reads if x and x not in made and x not in graph.initializers]
-        compared = [x for pair in part.pairs for x in (pair.exact, pair.reduced, pair.own) if x is not None]
+        reads = dict.fromkeys(x for node in part.nodes for x in _reads(node))
+        part.inputs = [x for x in reads if x not in made and x not in graph.initializers]
+        compared = [x for pair in part.pairs for x in _compared(pair)]
+        passed.update((x, number) for x in (*part.inputs, *(x for x in compared if x not in made)))
         used.update((x, number) for x in (*part.inputs, *compared))
     for number, part in enumerate(parts):
-        compared = [x for pair in part.pairs for x in (pair.exact, pair.reduced, pair.own) if x is not None]
+        compared = [x for pair in part.pairs for x in _compared(pair)]
         made = {x for node in part.nodes for x in node.outputs if x}
-        later = [x for x in made if used.get(x, -1) > number]
+        later = [x for x in made if passed.get(x, -1) > number]
         part.outputs = list(dict.fromkeys((*(x for x in compared if x in made), *sorted(later))))
     for name, number in used.items():
         parts[number].last.add(name)

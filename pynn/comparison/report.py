@@ -60,11 +60,13 @@ class AutoKeep:
 
     def __str__(self) -> str:
         sign = "<=" if self.metric == "relative" else ">="
-        head = f"{len(self.keep)} operators kept: {self.metric} {self.error:.6g}"
+        count = f"{len(self.keep) or 'no'} operator{'' if len(self.keep) == 1 else 's'} kept"
+        head = f"{count}: {self.metric} {self.error:.6g}"
         if not self.met:
             return f"no keep-list meets {self.metric} {sign} {self.tolerance:g}; the best found has {head}"
         how = "none of them can be left out" if self.minimal else "not all were tried to be left out"
-        return f"{head} {sign} {self.tolerance:g}, after {self.evaluations} evaluations; {how}"
+        tried = f", after {self.evaluations} evaluations; {how}" if self.keep else ""
+        return f"{head} {sign} {self.tolerance:g}{tried}"
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ class Pair:
 
 
 class Shadow:
-    """``graph`` computes everything. ``reduced`` is the model behind the precision's passes: they keep the names of
-    values. ``exact_nodes`` of the graph's nodes are the first model's."""
+    """``graph`` computes everything, the nodes of ``exact`` first. ``reduced`` is the model behind the precision's
+    passes: they keep the names of values. ``constants``: values that follow from initializers alone."""
 
     def __init__(self, exact: OnnxGraph, reduced: OnnxGraph) -> None:
         self.exact, self.reduced = exact, reduced
@@ -42,9 +42,11 @@ class Shadow:
         self._own_prefix = _unused("own", exact)
         self._makers = {name: i for i, node in enumerate(reduced.nodes) for name in node.outputs if name}
         self._changed = _changed_meaning(reduced)
+        self._fixed = _constants(reduced)
         self._inputs = set(exact.inputs.values())
         self._copy_reduced()
         self.pairs = [pair for number, node in enumerate(exact.nodes) for pair in self._pairs(number, node)]
+        self.constants = _constants(self.graph)
 
     # -- the reduced model
 
@@ -125,7 +127,7 @@ class Shadow:
                 continue
             places.add(place)
             for name in self.reduced.nodes[place].inputs:
-                if not name or name in self.reduced.initializers:
+                if not name or name in self.reduced.initializers or name in self._fixed:
                     continue
                 known = name in self.exact.values and name not in self.exact.initializers
                 if name not in self._makers or (known and name not in self._changed and name not in outputs):
@@ -143,7 +145,7 @@ class Shadow:
         inputs = [renamed.get(name, name) for name in other.inputs]
         if (node.op_type, node.outputs, node.inputs) != (other.op_type, other.outputs, inputs):
             return False
-        if node.attributes != other.attributes:
+        if node.attributes != other.attributes or not self._fixed.isdisjoint(inputs):
             return False
         arrays = (exact.initializers.get(name) is reduced.initializers.get(name) for name in inputs)
         direct = [name for name in (*other.inputs, *other.outputs) if name]
@@ -176,6 +178,16 @@ class Shadow:
 
 def _type(graph: OnnxGraph, name: str) -> str:
     return graph.values[name].data_type
+
+
+def _constants(graph: OnnxGraph) -> set[str]:
+    """Values that nodes compute from initializers alone."""
+    found: set[str] = set()
+    for node in graph.nodes:
+        reads = [x for x in node.inputs if x]
+        if reads and not node.captures and all(x in graph.initializers or x in found for x in reads):
+            found.update(node.outputs)
+    return found - {""}
 
 
 def _unused(stem: str, graph: OnnxGraph) -> str:
