@@ -3,6 +3,7 @@
     python benchmarks/suite/start.py pynn|hand FOLDER START
 
 START is the wall-clock time at which the process was started; it prints one JSON object of seconds since then.
+All ways find Python's bytecode written, as after any installation.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 BEGIN = time.time()
 
 import json  # noqa: E402
+import os  # noqa: E402
 import statistics  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
@@ -73,7 +75,12 @@ def child(way: str, folder: Path) -> dict[str, Any]:
     command = [sys.executable, __file__, way, str(folder)]
     try:
         done = subprocess.run(
-            [*command, repr(time.time())], capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
+            [*command, repr(time.time())],
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_SECONDS,
+            check=False,
+            env=environment(folder),
         )
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"{way}: longer than {LIMIT_SECONDS} s") from None
@@ -81,6 +88,12 @@ def child(way: str, folder: Path) -> dict[str, Any]:
         raise RuntimeError(f"{way}: code {done.returncode}: {done.stderr[-500:].strip()}")
     record: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return record
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """A session may forbid bytecode, and an installation leave it out: then each start would compile all modules."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**inherited, "PYTHONPYCACHEPREFIX": str(folder.resolve() / "bytecode")}
 
 
 class Marks:
@@ -117,8 +130,6 @@ def by_pynn(folder: Path, mark: Marks) -> dict[str, Any]:
 
 
 def by_nvidia(folder: Path, mark: Marks) -> dict[str, Any]:
-    import os
-
     if not (folder / PLAN).is_file():
         raise SystemExit("there is no engine: pynn does not run on TensorRT here")
     os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # what pynn's engines are built with
