@@ -24,6 +24,7 @@ from ..converter.onnx_graph import OnnxGraph
 from ..converter.passes import Pass, backend_passes, run_passes
 from ..converter.precision import Precision, PrecisionPlan, PrecisionReport, Target, parse_precision, precision_passes
 from ..converter.precision.autocast_passes import emulate_bfloat16, emulate_float16
+from ..converter.precision.opset import raise_opset
 from ..converter.precision.qdq import check_unquantized
 from ..converter.serialize import to_model
 from ..errors import BackendUnavailableError, PynnError, ValidationError
@@ -311,12 +312,14 @@ def _operators(
         reduced, plan = bench.rewritten(precision, made.target)
         if not plan.passes:
             return (), ("operators compute as in the model: none to judge",)
-        shadow = Shadow(bench.exact, reduced)
+        exact = bench.exact.copy()
+        raise_opset(exact, reduced.opsets.get("", 0))
+        shadow = Shadow(exact, reduced)
         decisions = plan.report().decisions
         found = judge(shadow, decisions, counted(), bench.cpu, bench.passes, memory_bytes, plan.used)
     except PynnError as error:
         return (), (f"operators could not be judged on ONNX Runtime's CPU: {error}",)
-    notes = [_ROUNDED] if plan.used != "fp32" else []
+    notes = [_ROUNDED] if any(one.data_type in ("float16", "bfloat16") for one in decisions) else []
     inner = [node.name for node in bench.exact.nodes if node.captures]
     if inner:
         notes.append(f"what graphs inside {', '.join(inner[:3])} read is exact in both models")

@@ -13,14 +13,18 @@ from onnx import TensorProto, helper
 
 import pynn
 from pynn.backends.ort import OrtBackend
+from pynn.backends.report import BackendReport
+from pynn.backends.selection import Selection
 from pynn.comparison.emulation import emulate_float4
 from pynn.comparison.operators import judge
+from pynn.comparison.run import _Workbench
 from pynn.comparison.shadow import Shadow
 from pynn.converter.convert import lower_graph
 from pynn.converter.onnx_graph import OnnxGraph
 from pynn.converter.passes import run_passes
-from pynn.converter.precision import ANY, Precision, precision_passes
+from pynn.converter.precision import ANY, Precision, Target, precision_passes
 from pynn.converter.precision.autocast_passes import emulate_float16
+from pynn.converter.precision.opset import raise_opset
 
 from ..converter.test_precision_bounds import graphs
 from ..native.models import model_of, tiny
@@ -170,6 +174,20 @@ def test_int4_loses_more_than_int8_and_smoothing_is_said() -> None:
     assert normalized.own is None and "what its result means" in normalized.note
 
 
+def test_an_old_opset_is_raised_for_both() -> None:
+    """int4 needs opset 21; axes of reductions became inputs at 18."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["p"], name="product"),
+        helper.make_node("ReduceMax", ["p"], ["y"], name="largest", axes=[1], keepdims=0),
+    ]
+    sides: list[dict[str, Any]] = [{"x": (TensorProto.FLOAT, [4, 64])}, {"y": (TensorProto.FLOAT, [4])}]
+    w = np.random.default_rng(0).standard_normal((64, 64)).astype("f")
+    proto = model_of(nodes, *sides, w=w).to_proto()
+    proto.opset_import[0].version = 17
+    found = pynn.compare(proto, "int4", **CPU)
+    assert operator(found, "product").own.relative > 1e-2 and operator(found, "largest").is_exact
+
+
 def test_fp4_by_emulation() -> None:
     exact = lower_graph(mlp())
     reduced = exact.copy()
@@ -247,6 +265,68 @@ def test_inner_graphs_and_unknown_types() -> None:
     assert {one.name for one in found.operators} == {"product", "choice", "last"}
     assert 1e-4 < operator(found, "product").own.relative < 1e-3
     assert any("graphs inside choice" in note for note in found.notes)
+
+
+# -- for another back end
+
+
+class Stand(OrtBackend):
+    """TensorRT for RTX on compute capability 12.0, as far as the choice of passes goes; runs on ONNX Runtime."""
+
+    name = "tensorrt"
+
+    def __init__(self) -> None:
+        super().__init__(use_gpu=False)
+        self.seen: list[pynn.Precision] = []
+
+    def target(self) -> Target:
+        return Target("tensorrt", "RTX", "1.6.1.120", (120,))
+
+    def compile(self, model: pynn.OnnxModel, options: pynn.CompileOptions) -> pynn.Executable:
+        self.seen.append(options.precision)
+        executable = super().compile(model, options)
+        executable.backend = self.name
+        return executable
+
+
+@pytest.fixture
+def stand(monkeypatch: pytest.MonkeyPatch) -> Stand:
+    backend = Stand()
+    report = BackendReport("auto", "default", True, "tensorrt", "a stand-in")
+    monkeypatch.setattr("pynn.comparison.run.select", lambda wish: Selection([backend], report))
+    monkeypatch.setattr("pynn.backends.selection.backend_passes", lambda name, version: ())
+    return backend
+
+
+@pytest.mark.parametrize(("precision", "least"), [("fp16", 1e-4), ("int4", 1e-2), ("int8", 1e-3), ("fp8", 1e-2)])
+def test_the_passes_of_the_chosen_back_end(stand: Stand, precision: Any, least: float) -> None:
+    found = pynn.compare(mlp(), precision)
+    assert found.ran_on == "TensorRT" and len(stand.seen) == 1
+    up = operator(found, "up")
+    assert up.data_type == "float16" and least < up.own.relative < 0.3 and up.total.relative < 0.3
+    assert precision == "fp16" or f"weights stored in {precision}" in up.reason
+
+
+def test_what_onnxruntime_lacks_is_emulated_for_the_chosen_back_end(stand: Stand) -> None:
+    """bfloat16 and fp4 would not run here, were they not."""
+    plan = pynn.explain_precision(mlp(), "fp4", compute_capability="12.0")
+    assert plan.weights
+    for precision, least, most in (("bf16", 1e-3, 1e-2), ("fp4", 2e-2, 0.3)):
+        bench = _Workbench(mlp(), pynn.CompileOptions(), Selection([stand], BackendReport("auto", "", True, "", "")))
+        reduced, made = bench.rewritten(Precision(precision), stand.target())  # type: ignore[arg-type]
+        raised = bench.exact.copy()
+        raise_opset(raised, reduced.opsets[""])
+        decisions = made.report().decisions
+        found = judge(Shadow(raised, reduced), decisions, data(mlp(), 1), bench.cpu, bench.passes, 1 << 28, precision)
+        (up,) = [one for one in found if one.name.startswith("up/")]
+        assert up.own is not None and least < up.own.relative < most, precision
+
+
+def test_auto_keep_compiles_for_the_chosen_back_end(stand: Stand) -> None:
+    found = pynn.compare(planted(), "fp16", auto_keep=2e-3)
+    assert found.auto_keep is not None and found.auto_keep.met and len(found.auto_keep.keep) <= 1
+    kept = [one.keep for one in stand.seen]
+    assert kept[0] == () and len(kept) == found.auto_keep.evaluations
 
 
 # -- what it looks like
