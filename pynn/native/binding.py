@@ -1,4 +1,4 @@
-"""cffi in ABI mode: the header's text is parsed at first use and libpynn_trt loaded by dlopen."""
+"""cffi in ABI mode: libpynn_trt is loaded by dlopen at first use."""
 
 from __future__ import annotations
 
@@ -8,21 +8,16 @@ import threading
 from typing import Any
 
 from ..errors import LibraryNotFoundError, LibraryVersionError
+from .declarations import declared
 from .find import header_path, shim_path
-
-_BEGIN, _END, _EXPORT = "/* PYNN_TRT_CDEF_BEGIN */", "/* PYNN_TRT_CDEF_END */", "PYNN_TRT_API "
 
 
 class Shim:
     """The loaded libpynn_trt. ``lib`` has its functions, ``ffi`` its types; neither leaves this package."""
 
     def __init__(self) -> None:
-        import cffi
-
         path = shim_path()
-        header = header_path().read_text(encoding="utf-8")
-        self.ffi: Any = cffi.FFI()
-        self.ffi.cdef(header.partition(_BEGIN)[2].partition(_END)[0].replace(_EXPORT, ""))
+        self.ffi: Any = declared(header_path().read_text(encoding="utf-8"))
         try:
             self.lib: Any = self.ffi.dlopen(str(path))
         except OSError as error:
@@ -30,7 +25,7 @@ class Shim:
         self.path = path
         try:
             built = int(self.lib.pynn_trt_abi_version())
-        except AttributeError:
+        except (AttributeError, getattr(self.ffi, "error", AttributeError)):  # parsed or generated declarations
             raise LibraryNotFoundError(f"{path} is not libpynn_trt") from None
         expected = int(self.lib.PYNN_TRT_ABI_VERSION)
         if built != expected:
