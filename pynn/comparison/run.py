@@ -101,17 +101,17 @@ def compare(
     if isinstance(source, Graph):
         source, compile_options = settle_sizes(source, compile_options)
     tell = progress or (lambda text: None)
-    bench = _Workbench(source, compile_options, select(wish))
-    with bench.reference() as reference:
+    work = _Workbench(source, compile_options, select(wish))
+    with work.reference() as reference:
         dataset = _dataset(inputs, reference, shapes, samples, limit, seed)
         tell(f"compiling in {wanted.name}")
-        with bench.reduced(wanted) as made:
+        with work.reduced(wanted) as made:
             outputs = _deviations(reference, made.executable, dataset)
         after_outputs = time.perf_counter()
         found: tuple[OperatorError, ...] = ()
         notes = made.notes
         if operators != 0 or auto_keep is not None:
-            found, more = _operators(bench, wanted, made, dataset, memory_bytes, tell)
+            found, more = _operators(work, wanted, made, dataset, memory_bytes, tell)
             notes += more
         after_operators = time.perf_counter()
         kept = None
@@ -122,7 +122,7 @@ def compare(
                 if not keep:
                     return base
                 tell(f"auto-keep: {len(keep)} operators kept")
-                with bench.reduced(replace(wanted, keep=(*wanted.keep, *keep))) as one:
+                with work.reduced(replace(wanted, keep=(*wanted.keep, *keep))) as one:
                     return _worst(_deviations(reference, one.executable, dataset), metric)
 
             kept = _search(found, evaluate, metric, auto_keep, evaluations)
@@ -264,7 +264,7 @@ def _dataset(
 ) -> list[dict[str, Array]]:
     if inputs is None:
         return [random_inputs(reference.inputs, shapes or {}, seed + number) for number in range(samples)]
-    given = [inputs] if isinstance(inputs, Mapping) else inputs
+    given = [inputs] if isinstance(inputs, (Mapping, np.ndarray)) else inputs
     found = list(checked_samples(given, reference.inputs, reference.check_inputs, limit, "comparison"))
     if not found:
         raise ValidationError("compare: the dataset is empty; give at least one sample, or none for random ones")
@@ -294,7 +294,7 @@ def _worst(outputs: Mapping[str, Deviation], metric: Metric) -> float:
 
 
 def _operators(
-    bench: _Workbench,
+    work: _Workbench,
     precision: Precision,
     made: _Made,
     dataset: list[dict[str, Array]],
@@ -309,18 +309,18 @@ def _operators(
             yield sample
 
     try:
-        reduced, plan = bench.rewritten(precision, made.target)
+        reduced, plan = work.rewritten(precision, made.target)
         if not plan.passes:
             return (), ("operators compute as in the model: none to judge",)
-        exact = bench.exact.copy()
+        exact = work.exact.copy()
         raise_opset(exact, reduced.opsets.get("", 0))
         shadow = Shadow(exact, reduced)
         decisions = plan.report().decisions
-        found = judge(shadow, decisions, counted(), bench.cpu, bench.passes, memory_bytes, plan.used)
+        found = judge(shadow, decisions, counted(), work.cpu, work.passes, memory_bytes, plan.used)
     except PynnError as error:
         return (), (f"operators could not be judged on ONNX Runtime's CPU: {error}",)
     notes = [_ROUNDED] if any(one.data_type in ("float16", "bfloat16") for one in decisions) else []
-    inner = [node.name for node in bench.exact.nodes if node.captures]
+    inner = [node.name for node in work.exact.nodes if node.captures]
     if inner:
         notes.append(f"what graphs inside {', '.join(inner[:3])} read is exact in both models")
     return tuple(found), tuple(notes)

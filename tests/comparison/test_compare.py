@@ -225,6 +225,8 @@ def test_dynamic_sizes_and_datasets() -> None:
     dataset = [random.standard_normal((rows, 64)).astype("f") for rows in (1, 5, 3)]
     found = pynn.compare(source, "fp16", inputs=dataset, limit=2, **CPU)
     assert found.samples == 2 and found.outputs["y"].rows == 6 and found.judged == 2
+    one = pynn.compare(source, "fp16", inputs=dataset[1], **CPU)
+    assert one.samples == 1 and one.outputs["y"].rows == 5
     sized = pynn.compare(source, "fp16", shapes={"batch": (1, 4, 8)}, samples=3, seed=7, **CPU)
     assert sized.samples == 3 and sized.inputs == {"x": "float32[4, 64]"}
 
