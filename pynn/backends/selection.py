@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..converter.model import OnnxModel
+from ..converter.import_passes import mentions_quantization
 from ..converter.passes import backend_passes
 from ..converter.precision import (
     ANY,
@@ -235,6 +236,8 @@ class Selection:
         self, backend: Backend, source: Graph | OnnxModel, precision: Precision = AS_GIVEN, *, whole: bool = True
     ) -> OnnxModel:
         target = self._target(backend, precision)
+        if isinstance(source, OnnxModel) and not mentions_quantization(source):
+            return apply_precision(source, precision, target)
         if backend.name not in self._versions:
             self._versions[backend.name] = backend.version()
         passes = backend_passes(backend.name, self._versions[backend.name])

@@ -79,9 +79,11 @@ def build_plan(
     options = options or CompileOptions()
     watch = Watch(options.control)
     if options.control.isolate:
-        return build_isolated(model, library, options, compute_capabilities, watch, device)
-    with watch.phase(WHOLE):
-        return build_here(model, library, options, compute_capabilities, watch, device)
+        file = build_isolated(model, library, options, compute_capabilities, watch, device)
+    else:
+        with watch.phase(WHOLE):
+            file = build_here(model, library, options, compute_capabilities, watch, device)
+    return replace(file, notes=(*file.notes, *model.notes))
 
 
 def build_here(

@@ -104,7 +104,7 @@ class OnnxModel:
     ``proto`` is the serialized ModelProto. Large initializers of converted graphs are not inside: they are external
     data with location ``pynn-weights``, found in ``weights`` by name, so that no back end copies them more than once.
     ``path`` is where a model file came from (its own external data is beside it). ``rewrites`` is what passes changed,
-    ``precision`` what the operators compute in where a precision was asked for.
+    ``notes`` what they had to leave, ``precision`` what the operators compute in where a precision was asked for.
     """
 
     proto: bytes
@@ -114,6 +114,7 @@ class OnnxModel:
     path: Path | None = None
     rewrites: tuple[PassRecord, ...] = ()
     precision: PrecisionReport | None = None
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         size = len(self.proto) + sum(w.nbytes for w in self.weights.values())

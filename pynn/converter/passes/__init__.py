@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,15 +18,30 @@ import numpy as np
 from ...ops.emitter import Tensor
 from ..onnx_graph import GraphEmitter, OnnxGraph, OnnxNode
 
-__all__ = ["Pass", "PassRecord", "Rewriter", "Rule", "backend_passes", "graph_pass", "rewrite", "run_passes"]
+__all__ = [
+    "Pass",
+    "PassRecord",
+    "Rewriter",
+    "Rule",
+    "backend_passes",
+    "graph_pass",
+    "model_pass",
+    "rewrite",
+    "run_passes",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """A named rewrite; ``limit`` is its function's docstring."""
+    """A named rewrite; ``limit`` is its function's docstring.
+
+    One with ``left`` also runs on imported models, whose shapes may be unknown and whose opset may be older: it leaves
+    alone what it cannot judge, and ``left`` says of a graph that it ran on which nodes these are, in sentences.
+    """
 
     name: str
     run: Callable[[OnnxGraph], None]
+    left: Callable[[OnnxGraph], Sequence[str]] | None = None
 
     @property
     def limit(self) -> str:
@@ -38,6 +53,11 @@ def graph_pass(function: Callable[[OnnxGraph], None]) -> Pass:
     if not function.__doc__:
         raise ValueError(f"pass {function.__name__} has no docstring: say which library limit it answers")
     return Pass(function.__name__, function)
+
+
+def model_pass(left: Callable[[OnnxGraph], Sequence[str]]) -> Callable[[Callable[[OnnxGraph], None]], Pass]:
+    """Decorator: ``graph_pass`` for a pass that also runs on imported models."""
+    return lambda function: replace(graph_pass(function), left=left)
 
 
 @dataclass(frozen=True, slots=True)

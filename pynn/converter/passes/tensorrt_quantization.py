@@ -8,20 +8,21 @@ from typing import Any
 import numpy as np
 
 from ...ops.emitter import Tensor
+from ..model import numpy_dtype
 from ..onnx_graph import OnnxGraph, OnnxNode
-from . import Rewriter, graph_pass, rewrite
-from .tensorrt_integers import broadcast, integer_range
+from . import Rewriter, model_pass, rewrite
+from .tensorrt_integers import integer_range
+from .tensorrt_quantization_limits import FOUR_BITS, left_alone, why_left
 
 Array = np.ndarray[Any, Any]
 
-_DECOMPOSED = frozenset(("uint8", "int8", "uint16", "int16", "int32", "uint32", "int4", "uint4"))
-_FOUR_BITS = frozenset(("int4", "uint4"))
+_SMALL = frozenset(("uint8", "int8", "uint16", "int16"))
 _MOVES = frozenset(
     ("Cast", "Concat", "Expand", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")
 )
 
 
-@graph_pass
+@model_pass(left_alone)
 def decompose_quantization(graph: OnnxGraph) -> None:
     """TensorRT (RTX 1.4 to 1.7) dequantises int8 and int4 constants without zero point only; uint8, uint4, int32, zero
     points, scalars and blocks of one dimension are refused, QuantizeLinear to uint8 silently gives int8, and sums of
@@ -34,6 +35,7 @@ def decompose_quantization(graph: OnnxGraph) -> None:
     if any(node.op_type in ("DequantizeLinear", "QuantizeLinear") for node in graph.nodes):
         first = _first_operands(graph)
         rewrite(graph, lambda e, node: _rule(e, node, first))
+        _join_pairs(graph)
 
 
 def _first_operands(graph: OnnxGraph) -> set[str]:
@@ -47,7 +49,7 @@ def _first_operands(graph: OnnxGraph) -> set[str]:
     return found
 
 
-@graph_pass
+@model_pass(left_alone)
 def decompose_asymmetric_quantization(graph: OnnxGraph) -> None:
     """TensorRT 10 and 11 compute in int8 behind QuantizeLinear and DequantizeLinear without zero points; the rest they
     refuse as TensorRT for RTX does.
@@ -56,6 +58,7 @@ def decompose_asymmetric_quantization(graph: OnnxGraph) -> None:
     """
     pairs, first = _symmetric_pairs(graph), _first_operands(graph)
     rewrite(graph, lambda e, node: None if id(node) in pairs else _rule(e, node, first))
+    _join_pairs(graph)
 
 
 def _symmetric_pairs(graph: OnnxGraph) -> set[int]:
@@ -68,7 +71,7 @@ def _symmetric_pairs(graph: OnnxGraph) -> set[int]:
     outside = set(graph.outputs.values())
     pairs: set[int] = set()
     for node in graph.nodes:
-        if node.op_type == "QuantizeLinear" and len(node.inputs) == 2:
+        if node.op_type == "QuantizeLinear" and not node.domain and len(node.inputs) == 2:
             name = node.outputs[0]
             behind = readers.get(name, [])
             plain = all(one.op_type == "DequantizeLinear" and len(one.inputs) == 2 for one in behind)
@@ -78,25 +81,25 @@ def _symmetric_pairs(graph: OnnxGraph) -> set[int]:
 
 
 def _rule(e: Rewriter, node: OnnxNode, first_operands: Collection[str]) -> Tensor | None:
-    if node.op_type == "DequantizeLinear" and e.value(node.inputs[0]).data_type in _DECOMPOSED:
-        weights = _weights(e, node, node.outputs[0] in first_operands)
-        if weights is not None:
-            return weights
-        return _dequantize(e, node)
-    if node.op_type == "QuantizeLinear" and e.value(node.outputs[0]).data_type in _DECOMPOSED:
+    if why_left(e.graph, node) is not None:
+        return None
+    if node.op_type == "QuantizeLinear":
         return _quantize(e, node)
-    return None
+    stored = _stored(e, node, node.outputs[0] in first_operands)
+    return _dequantize(e, node) if stored is None else _weights(e, node, stored)
 
 
 # -- constant weights
 
 
-def _weights(e: Rewriter, node: OnnxNode, is_first_operand: bool) -> Tensor | None:
-    """DequantizeLinear of a constant as int8 or int4 without zero point, as TensorRT takes it; None if it does not
-    fit."""
-    x, scale = e.value(node.inputs[0]), e.value(node.inputs[1])
+def _stored(e: Rewriter, node: OnnxNode, is_first_operand: bool) -> Array | None:
+    """The differences of a constant and its zero point as int8 or int4, the constant itself where that is the same;
+    None if they do not fit, or are not all there is to it."""
+    x, result = e.value(node.inputs[0]), e.value(node.outputs[0])
     array = e.constant_value(x)
-    if array is None or x.rank == 0 or x.data_type in ("int32", "uint32", "int16", "uint16"):
+    if array is None or x.rank == 0 or result.data_type != e.value(node.inputs[1]).data_type:
+        return None
+    if x.data_type in ("int32", "uint32", "int16", "uint16"):
         return None
     block, axis = node.attributes.get("block_size", 0), node.attributes.get("axis", 1) % x.rank
     if block and (x.rank == 1 or x.shape[axis] % block):
@@ -109,7 +112,7 @@ def _weights(e: Rewriter, node: OnnxNode, is_first_operand: bool) -> Tensor | No
         difference = difference - _repeated(zero_point, x.shape, axis, block)
     low, high = int(difference.min(initial=0)), int(difference.max(initial=0))
     even = array.size % 2 == 0
-    if x.data_type in _FOUR_BITS and even and not is_first_operand and low >= -8 and high <= 7:
+    if x.data_type in FOUR_BITS and even and not is_first_operand and low >= -8 and high <= 7:
         import ml_dtypes
 
         stored = difference.astype(ml_dtypes.int4)
@@ -117,12 +120,20 @@ def _weights(e: Rewriter, node: OnnxNode, is_first_operand: bool) -> Tensor | No
         stored = difference.astype(np.int8)
     else:
         return None
-    if stored.dtype == array.dtype and len(node.inputs) == 2:
-        stored = array
+    return array if stored.dtype == array.dtype and len(node.inputs) == 2 else stored
+
+
+def _weights(e: Rewriter, node: OnnxNode, stored: Array) -> Tensor | None:
+    """DequantizeLinear of ``stored`` without zero point, as TensorRT takes it; None where it is so already."""
+    x, scale = e.value(node.inputs[0]), e.value(node.inputs[1])
+    same = stored is e.constant_value(x)
+    if same and (scale.rank == 0 or scale.shape != (1,)):
+        return None
+    block, axis = node.attributes.get("block_size", 0), node.attributes.get("axis", 1) % x.rank
     attributes: dict[str, Any] = {"axis": axis, "block_size": block} if block else {"axis": axis}
-    if scale.rank == 1 and scale.shape == (1,):
+    if scale.shape in ((), (1,)):
         scale, attributes = e.reshape(scale, ()), {}
-    value = x if stored is array else e.constant(stored)
+    value = x if same else e.constant(stored)
     return e.op("DequantizeLinear", value, scale, data_type=scale.data_type, shape=x.shape, **attributes)
 
 
@@ -159,41 +170,42 @@ def _spread(e: Rewriter, node: OnnxNode, parameter: Tensor) -> Tensor:
     if array is not None:
         return e.constant(_repeated(array, shape, axis, block))
     if not block:
-        return e.reshape(parameter, tuple(n if i == axis else 1 for i, n in enumerate(shape)))
+        return e.reshape(parameter, tuple(size if i == axis else 1 for i in range(len(shape))))
     places = e.constant(np.arange(shape[axis], dtype=np.int64) // block)
     return e.op("Gather", parameter, places, shape=shape, axis=axis)
 
 
 def _wide(e: Rewriter, x: Tensor) -> Tensor:
     """``x`` in a type in which differences of its kind do not overflow."""
-    return e.cast(x, "int32" if integer_range(x.data_type)[1] < 2**16 else "int64")
+    return _cast(e, x, "int32" if integer_range(x.data_type)[1] < 2**16 else "int64")
 
 
-def _dequantize(e: Rewriter, node: OnnxNode) -> Tensor | None:
+def _cast(e: Rewriter, x: Tensor, data_type: str) -> Tensor:
+    """A cast; of a constant a constant, since TensorRT wants nothing but DequantizeLinear behind 8-bit constants."""
+    array = e.constant_value(x)
+    return e.cast(x, data_type) if array is None else e.constant(array.astype(numpy_dtype(data_type)))
+
+
+def _dequantize(e: Rewriter, node: OnnxNode) -> Tensor:
     x, result = e.value(node.inputs[0]), e.value(node.outputs[0])
-    if x.data_type in _FOUR_BITS:
-        array = e.constant_value(x)
-        if array is None:
-            return None
+    array = e.constant_value(x)
+    if x.data_type in FOUR_BITS and array is not None:
         x = e.constant(array.astype(np.int8))
     zero_point = _zero_point(e, node)
     if zero_point is None or zero_point.any():
         point = e.value(node.inputs[2])
-        if point.data_type in _FOUR_BITS:
-            assert zero_point is not None
+        if point.data_type in FOUR_BITS and zero_point is not None:
             point = e.constant(zero_point.astype(np.int8))
         point = _wide(e, _spread(e, node, point))
-        number = e.op("Sub", _wide(e, x), point, shape=broadcast(x.shape, point.shape))
+        number = e.op("Sub", _wide(e, x), point, shape=x.shape)
     else:
         number = x
     scale = e.cast(_spread(e, node, e.value(node.inputs[1])), "float32")
-    return e.cast(e.op("Mul", e.cast(number, "float32"), scale, shape=result.shape), result.data_type)
+    return e.cast(e.op("Mul", _cast(e, number, "float32"), scale, shape=result.shape), result.data_type)
 
 
-def _quantize(e: Rewriter, node: OnnxNode) -> Tensor | None:
+def _quantize(e: Rewriter, node: OnnxNode) -> Tensor:
     x, result = e.value(node.inputs[0]), e.value(node.outputs[0])
-    if result.data_type in _FOUR_BITS:
-        return None
     scale = e.cast(_spread(e, node, e.value(node.inputs[1])), "float32")
     steps = e.op("Round", e.op("Div", e.cast(x, "float32"), scale, shape=result.shape))
     low, high = integer_range(result.data_type)
@@ -204,9 +216,36 @@ def _quantize(e: Rewriter, node: OnnxNode) -> Tensor | None:
     slack = 2.0**17 if inside == "int32" else 2.0**40
     number = e.cast(_clip(e, steps, -slack, slack), inside)
     if zero_point is None or zero_point.any():
-        point = e.cast(_spread(e, node, e.value(node.inputs[2])), inside)
+        point = _cast(e, _spread(e, node, e.value(node.inputs[2])), inside)
         number = e.op("Add", number, point, shape=result.shape)
     return _clipped(e, number, low, high, result)
+
+
+def _join_pairs(graph: OnnxGraph) -> None:
+    """What was clipped to a small type and cast to it is read before that cast by those that cast it back: no value of
+    the small type is left between, which TensorRT might not hold."""
+    producers = {name: node for node in graph.nodes for name in node.outputs}
+    bypassed: set[str] = set()
+    for node in graph.nodes:
+        narrow = producers.get(node.inputs[0]) if node.op_type == "Cast" and not node.domain else None
+        if narrow is None or narrow.op_type != "Cast" or not _is_clipped(graph, producers, narrow):
+            continue
+        bypassed.add(node.inputs[0])
+        node.inputs = [narrow.inputs[0]]
+    if bypassed:
+        read = {name for node in graph.nodes for name in (*node.inputs, *node.captures)} | set(graph.outputs.values())
+        graph.nodes = [node for node in graph.nodes if bypassed.isdisjoint(node.outputs) or node.outputs[0] in read]
+
+
+def _is_clipped(graph: OnnxGraph, producers: dict[str, OnnxNode], cast: OnnxNode) -> bool:
+    """Whether ``cast`` keeps every value: Clip to the bounds of its integer type stands before it."""
+    clip = producers.get(cast.inputs[0])
+    data_type = graph.values[cast.outputs[0]].data_type
+    if clip is None or clip.op_type != "Clip" or clip.domain or data_type not in _SMALL:
+        return False
+    bounds = [graph.initializers.get(name) for name in clip.inputs[1:]]
+    known = [int(one) for one in bounds if one is not None and one.dtype.kind == "i"]
+    return len(known) == 2 and tuple(known) == tuple(map(int, integer_range(data_type)))
 
 
 def _clip(e: Rewriter, x: Tensor, low: float, high: float) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...graph import Graph
 from ..convert import to_onnx
+from ..import_passes import run_imported, settle_quantization
 from ..model import OnnxModel
 from ..onnx_graph import OnnxGraph
 from ..passes import Pass, run_passes
@@ -139,7 +140,8 @@ def apply_precision(
     whole: bool = True,
 ) -> OnnxModel:
     """``source`` as a model that computes in ``precision``; ``passes`` (a back end's) run after those of the precision,
-    on graphs only. A model whose types stay is returned as it is.
+    on a model that was given only those that are for imported ones. A model in which nothing is to change is returned
+    as it is.
 
     Raises FeatureNotSupportedError for what the target cannot do, naming what it can; ValidationError for unknown names
     in ``keep``; ModelError for a model that is not valid.
@@ -148,14 +150,15 @@ def apply_precision(
     if isinstance(source, Graph):
         return replace(to_onnx(source, (*plan.passes, *passes)), precision=plan.report())
     if not plan.passes:
-        return replace(source, precision=plan.report())
+        return replace(settle_quantization(source, passes), precision=plan.report())
     from ..import_model import import_model
     from ..serialize import to_model
 
     graph = import_model(source)
     more = (shield_recurrent_casts,) if target.backend == "tensorrt" else ()
     rewrites = run_passes(graph, (*plan.passes, *more))
-    return replace(to_model(graph), rewrites=rewrites, precision=plan.report())
+    rewrites, notes = run_imported(graph, passes, rewrites)
+    return replace(to_model(graph), rewrites=rewrites, precision=plan.report(), notes=notes)
 
 
 def explain_given(model: OnnxModel, report: PrecisionReport) -> PrecisionReport:
