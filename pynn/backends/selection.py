@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..converter.model import OnnxModel
 from ..converter.import_passes import mentions_quantization
+from ..converter.model import OnnxModel
 from ..converter.passes import backend_passes
 from ..converter.precision import (
     ANY,
