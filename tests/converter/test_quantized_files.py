@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -158,6 +159,28 @@ def test_scales_that_do_not_fit_are_for_the_library_to_refuse() -> None:
     constants = {"q": numbers("uint8", (8, 4)), "s": np.ones(3, np.float32)}
     given = file_of(nodes, {"x": [2, 8]}, {"y": [2, 4]}, constants)
     assert "does not fit" in settle_quantization(given, PASSES).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("data_type", "size", "said"), [("float16", 4, True), ("float16", 1, False), ("float32", 4, False)]
+)
+def test_fp8_that_is_not_right_on_rtx_is_said(data_type: str, size: int, said: bool) -> None:
+    nodes = [
+        node("QuantizeLinear", "x s", "q", "first", output_dtype=TensorProto.FLOAT8E4M3FN),
+        node("DequantizeLinear", "q s", "a", "second"),
+        node("DequantizeLinear", "w t", "b", "third", axis=1),
+        node("MatMul", "a b", "y", "product"),
+    ]
+    constants = {
+        "s": np.array(0.5, data_type),
+        "w": np.ones((8, 4), ml_dtypes.float8_e4m3fn),
+        "t": np.ones(4, data_type) if size > 1 else np.array(1, data_type),
+    }
+    given = file_of(nodes, {"x": [2, 8]}, {"y": [2, 4]}, constants, data_type=data_type)
+    made = settle_quantization(given, PASSES)
+    assert made.proto is given.proto
+    assert ["'third'" in note and "infinity" in note for note in made.notes] == [True] * said
+    assert settle_quantization(given, backend_passes("tensorrt", "10.9.0")) is given
 
 
 # -- the real libraries

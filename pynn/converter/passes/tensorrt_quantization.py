@@ -12,7 +12,7 @@ from ..model import numpy_dtype
 from ..onnx_graph import OnnxGraph, OnnxNode
 from . import Rewriter, model_pass, rewrite
 from .tensorrt_integers import integer_range
-from .tensorrt_quantization_limits import FOUR_BITS, left_alone, why_left
+from .tensorrt_quantization_limits import FOUR_BITS, left_alone, left_alone_on_rtx, why_left
 
 Array = np.ndarray[Any, Any]
 
@@ -22,7 +22,7 @@ _MOVES = frozenset(
 )
 
 
-@model_pass(left_alone)
+@model_pass(left_alone_on_rtx)
 def decompose_quantization(graph: OnnxGraph) -> None:
     """TensorRT (RTX 1.4 to 1.7) dequantises int8 and int4 constants without zero point only; uint8, uint4, int32, zero
     points, scalars and blocks of one dimension are refused, QuantizeLinear to uint8 silently gives int8, and sums of

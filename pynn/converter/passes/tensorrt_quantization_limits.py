@@ -64,6 +64,29 @@ def left_alone(graph: OnnxGraph) -> tuple[str, ...]:
     return (f"not rewritten for TensorRT, which may refuse it: {'; '.join(found[:_NAMED] + more)}",)
 
 
+def left_alone_on_rtx(graph: OnnxGraph) -> tuple[str, ...]:
+    """``left_alone``, and the fp8 products that TensorRT for RTX 1.6.1 gave infinity for on a GPU."""
+    found = left_alone(graph)
+    values = graph.values
+    if not any(
+        n.op_type == "QuantizeLinear" and values[n.outputs[0]].data_type.startswith("float8") for n in graph.nodes
+    ):
+        return found
+    infinite = [
+        repr(node.name)
+        for node in graph.nodes
+        if node.op_type == "DequantizeLinear"
+        and values[node.inputs[0]].data_type.startswith("float8")
+        and values[node.outputs[0]].data_type in ("float16", "bfloat16")
+        and any(size != 1 for size in values[node.inputs[1]].shape)
+    ]
+    if not infinite:
+        return found
+    named = ", ".join(infinite[:_NAMED]) + (f" and {len(infinite) - _NAMED} more" if len(infinite) > _NAMED else "")
+    why = "fp8 with a scale per channel in float16 gave infinity on a GPU with TensorRT for RTX 1.6.1"
+    return (*found, f"{why}: {named}; give each weight one scale, or make the scales float32")
+
+
 def _quantizes(node: Any) -> bool:
     return node.domain in ("", "ai.onnx") and node.op_type in _OPERATORS
 
