@@ -12,10 +12,11 @@ from .backends.base import CompileOptions, Executable
 from .backends.cuda_ahead import cuda_ahead
 from .backends.named_sizes import settle_sizes
 from .backends.report import BackendReport
-from .backends.selection import refusal_message, select, warn_fallback
+from .backends.selection import Selection, Wish, refusal_message, select, warn_fallback
 from .converter.model import OnnxModel
 from .converter.passes import backend_passes
 from .converter.precision import Target, apply_precision
+from .converter.unread import UnreadModel
 from .errors import ValidationError
 from .graph import Graph
 from .options import EngineOptions, Options, RunOptions, Shapes, parse_options
@@ -43,14 +44,30 @@ def compile(  # noqa: A001  (pynn.compile is the name users call)
     """
     wish, compile_options = parse_options("compile", options, shapes)
     with cuda_ahead(wish.device if wish.may_use_gpu else None):
-        source = load_model(model)
-        selection = select(wish)
+        source = _open_model(model) if wish.may_use_gpu and wish.cache else load_model(model)
+        selection = _select(wish, source)
         executable = selection.compile(source, compile_options)
     report = executable.report
     message = selection.fallback_message or (refusal_message(report) if report is not None else None)
     if message is not None:
         warn_fallback(message)
     return executable
+
+
+def _open_model(model: Model) -> Graph | OnnxModel:
+    """A file is not parsed yet: its engine may be in the cache. Raises ValidationError, OSError."""
+    return UnreadModel.open(model) if isinstance(model, (str, os.PathLike, bytes)) else load_model(model)
+
+
+def _select(wish: Wish, source: Graph | OnnxModel) -> Selection:
+    """Only TensorRT's engines are in the cache; otherwise what is wrong with the model is said now, and first."""
+    selection = None
+    try:
+        selection = select(wish)
+    finally:
+        if isinstance(source, OnnxModel) and (selection is None or selection.best.name != "tensorrt"):
+            source.read()
+    return selection
 
 
 def build_engine(

@@ -95,8 +95,9 @@ class TensorRTBackend(Backend):
         capability = device.info.compute_capability
 
         def build(control: BuildControl) -> EngineFile:
+            whole = model.read()
             with device.current():
-                file = build_plan(model, library, replace(options, control=control), (CURRENT_GPU,), device=device)
+                file = build_plan(whole, library, replace(options, control=control), (CURRENT_GPU,), device=device)
             return replace(file, compute_capabilities=(capability,))
 
         def ready(file: EngineFile) -> TensorRTExecutable:

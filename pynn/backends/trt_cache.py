@@ -19,6 +19,7 @@ from ..cache.digest import content_digest
 from ..cache.record import CacheRecord
 from ..cache.store import Identity, Store
 from ..converter.model import OnnxModel
+from ..converter.unread import UnreadModel
 from ..errors import CacheError, DeviceUnsupportedError, PlanError
 from ..native import LibraryInfo
 from .base import BuildControl, CompileOptions
@@ -72,8 +73,7 @@ def engine_key(
         }
     details = {
         "model": model_digest(model, topology=topology),
-        "inputs": [plain(spec) for spec in model.inputs],
-        "outputs": [plain(spec) for spec in model.outputs],
+        **({} if isinstance(model, UnreadModel) else _sides(model)),
         "library": {"flavor": info.flavor.name, "version": info.version, "parser": info.parser_version},
         "compute_capabilities": list(capabilities),
         "gpu": gpu,
@@ -83,6 +83,11 @@ def engine_key(
         "revision": REVISION,
     }
     return EngineKey(digest_of(details), details)
+
+
+def _sides(model: OnnxModel | EngineFile) -> dict[str, Any]:
+    """Inputs and outputs. A file's are in its bytes, and are no part of its key."""
+    return {"inputs": [plain(spec) for spec in model.inputs], "outputs": [plain(spec) for spec in model.outputs]}
 
 
 def digest_of(details: Mapping[str, Any]) -> str:
@@ -234,7 +239,7 @@ class EngineCache:
     def _write(self, file: EngineFile, reason: str) -> None:
         assert self.store is not None and self._key is not None
         start = time.perf_counter()
-        problem = self.store.write(ENGINES, self._key.text, file.parts(), self._key.details)
+        problem = self.store.write(ENGINES, self._key.text, file.parts(), {**_sides(file), **self._key.details})
         self._took("write", start)
         self._miss(f"{reason}; not kept: {problem}" if problem else reason)
 

@@ -30,10 +30,10 @@ def settle_quantization(model: OnnxModel, passes: Iterable[Pass]) -> OnnxModel:
     try:
         graph = import_model(model)
     except ModelError as error:
-        return replace(model, notes=(*model.notes, f"its quantised operators were not looked at: {error}"))
+        return replace(model.read(), notes=(*model.notes, f"its quantised operators were not looked at: {error}"))
     rewrites, notes = run_imported(graph, wanted)
     if not rewrites:
-        return replace(model, notes=notes) if notes else model
+        return replace(model.read(), notes=notes) if notes else model
     return replace(to_model(graph), rewrites=rewrites, notes=notes)
 
 

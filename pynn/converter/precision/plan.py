@@ -150,7 +150,7 @@ def apply_precision(
     if isinstance(source, Graph):
         return replace(to_onnx(source, (*plan.passes, *passes)), precision=plan.report())
     if not plan.passes:
-        return replace(settle_quantization(source, passes), precision=plan.report())
+        return settle_quantization(source, passes).with_precision(plan.report())
     from ..import_model import import_model
     from ..serialize import to_model
 
