@@ -29,11 +29,13 @@ from pynn.backends.trt_executable import TensorRTExecutable
 from pynn.cache.store import Store
 from pynn.converter.model import OnnxModel
 from pynn.converter.precision.choice import Precision
+from pynn.converter.unread import UnreadModel
 from pynn.errors import (
     BuildCancelledError,
     BuildDeadlineError,
     CacheError,
     EngineBuildError,
+    ModelError,
     UnsupportedModelError,
 )
 from pynn.native import Flavor, LibraryInfo
@@ -234,6 +236,26 @@ def test_a_miss_then_a_hit(world: World) -> None:
     assert first.key == second.key and first.path == second.path == str(world.entry())
     assert set(first.seconds) == {"key", "wait", "write"} and set(second.seconds) == {"key", "read"}
     assert all(seconds >= 0 for seconds in first.seconds.values())
+
+
+def test_a_file_is_parsed_for_a_miss_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = tiny().to_bytes()
+    cold = world.compile(UnreadModel.open(content)).cache
+    (entry,) = (entry for entry in world.store.entries() if entry.kind == ENGINES)
+    assert entry.header is not None and [side["name"] for side in entry.header.details["inputs"]] == ["x"]
+    monkeypatch.delitem(sys.modules, "pynn.converter.serialize")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    warm = world.compile(UnreadModel.open(content)).cache
+    assert not cold.hit and warm.hit and world.builds == 1
+    with pytest.raises(ImportError):
+        world.compile(UnreadModel.open(tiny(5).to_bytes()))
+
+
+def test_a_broken_file_is_told_from_one_that_is_not_cached(world: World) -> None:
+    world.compile(UnreadModel.open(tiny().to_bytes()))
+    with pytest.raises(ModelError, match="5 bytes is not an ONNX model"):
+        world.compile(UnreadModel.open(b"hello"))
+    assert len(world.engines()) == world.builds == 1
 
 
 def test_kernels_are_kept_beside_the_engine(world: World) -> None:
