@@ -40,7 +40,6 @@ from ..native import (
 )
 from .base import CompileOptions
 from .build_control import PARSING, POLL_SECONDS, WHOLE, Watch
-from .build_isolated import build_isolated
 from .cuda import Device, capability_text
 from .engine_file import EngineFile, pynn_version
 from .trt_refit import STREAMING, WEIGHTS, weight_digests
@@ -79,6 +78,8 @@ def build_plan(
     options = options or CompileOptions()
     watch = Watch(options.control)
     if options.control.isolate:
+        from .build_isolated import build_isolated  # loads multiprocessing
+
         file = build_isolated(model, library, options, compute_capabilities, watch, device)
     else:
         with watch.phase(WHOLE):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import os
 import struct
@@ -161,3 +162,21 @@ def test_other_files_are_refused_with_advice(data: bytes) -> None:
 def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         EngineFile.load(tmp_path / "none.engine")
+
+
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        (["pynn-1.2.3.dist-info"], "1.2.3"),
+        (["pynn-1.2.3.dist-info", "pynn-1.2.4.dist-info"], "metadata"),
+        ([], "metadata"),
+    ],
+)
+def test_the_version_of_the_installation(
+    folders: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (*folders, "pynn_other-9.dist-info"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.setattr(engine_file, "__file__", str(tmp_path / "pynn" / "backends" / "engine_file.py"))
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "metadata")
+    assert engine_file.pynn_version.__wrapped__() == expected
