@@ -306,37 +306,38 @@ def _round(array: Array, layout: Layout, uses: Sequence[_Use], settings: _Settin
     grid, scales = Grid(settings.form), scale_grid(settings.form, element_name(array.dtype), _largest(array))
     if settings.method != "gptq":
         return round_weight(array, grid, scales, layout, search=settings.method == "hqq"), settings.method, ""
-    moments, why = _moments(array, uses, settings.activations)
+    moments, count, why = _moments(array, uses, settings.activations)
     if moments is None:
         return round_weight(array, grid, scales, layout, search=True), "hqq", why
     if uses[0].along == 0:
-        return round_with_inputs(array, grid, scales, layout, moments), "gptq", ""
+        return round_with_inputs(array, grid, scales, layout, moments, count), "gptq", ""
     turned = array.shape[::-1]
     across = blocks(turned, 0, layout.block_size) if layout.block_size else channels(turned, 1)
-    found = round_with_inputs(np.ascontiguousarray(array.T), grid, scales, across, moments)
+    found = round_with_inputs(np.ascontiguousarray(array.T), grid, scales, across, moments, count)
     scale = found.scale.T if layout.block_size else found.scale
     return Rounded(np.ascontiguousarray(found.values.T), np.ascontiguousarray(scale), found.error), "gptq", ""
 
 
-def _moments(array: Array, uses: Sequence[_Use], activations: Mapping[str, Array]) -> tuple[Array | None, str]:
-    """The second moments of the inputs that meet a weight, or why there are none."""
-    total = None
+def _moments(array: Array, uses: Sequence[_Use], activations: Mapping[str, Array]) -> tuple[Array | None, int, str]:
+    """The second moments of the inputs that meet a weight and how many these are, or why there are none."""
+    total, count = None, 0
     for use in uses:
         if use.node.op_type not in ("MatMul", "Gemm") or array.ndim != 2 or use.node.attributes.get("transA", 0):
-            return None, f"gptq is not for {use.node.op_type} of this form"
+            return None, 0, f"gptq is not for {use.node.op_type} of this form"
         name, length = use.node.inputs[0], array.shape[use.along]
         inputs = next((activations[key] for key in (name, *names_of(use.node)) if key in activations), None)
         if inputs is None:
-            return None, f"no activations of {name!r} were given"
+            return None, 0, f"no activations of {name!r} were given"
         if inputs.shape[-1] != length:
             raise ValidationError(
                 f"activations of {name!r} have {inputs.shape[-1]} channels, its product {use.node.name!r} sums {length}"
             )
         found = hessian(inputs)
+        count += inputs.size // length
         total = found if total is None else total + found
     if total is None or not np.any(np.diag(total)):
-        return None, "its activations are all zero"
-    return total, ""
+        return None, 0, "its activations are all zero"
+    return total, count, ""
 
 
 def _replace(

@@ -22,7 +22,9 @@ _STEPS = 3
 _BETA = 10.0
 """The search's penalty, for errors measured in steps of the grid: an error below 1/beta**(2/3) counts as none."""
 _GPTQ_COLUMNS = 128
-_DAMPING = 0.01
+_DAMPING, _DAMPING_OF_FEW, _MOST_DAMPING = 0.01, 0.3, 0.3
+"""What is added to the moments' diagonal, as a part of its mean: where many inputs are known; where there are as many
+as channels, in proportion to channels over inputs; and at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,21 +133,31 @@ def hessian(inputs: Array) -> Array:
     return total / max(1, len(rows))
 
 
-def round_with_inputs(matrix: Array, grid: Grid, scales: ScaleGrid, layout: Layout, second: Array) -> Rounded:
+def round_with_inputs(
+    matrix: Array, grid: Grid, scales: ScaleGrid, layout: Layout, second: Array, count: int | None = None
+) -> Rounded:
     """GPTQ of a matrix ``[K, N]`` whose blocks or channels lie along K: each rounding error is carried over to the rows
-    not yet rounded, so that products with inputs of second moments ``second`` ``[K, K]`` change least.
+    not yet rounded, so that products with inputs of second moments ``second`` ``[K, K]`` change least. Scales come from
+    the matrix as it is; rows are rounded in order of what their inputs weigh. ``count`` is how many inputs the moments
+    are of (None: many): of few they are not to be trusted as much.
 
     The result is never worse on these inputs than rounding with the searched scales.
     """
     plain = round_weight(matrix, grid, scales, layout, search=True)
     wide = matrix.astype(_working_type(matrix))
-    damped = second + np.eye(len(second)) * max(_DAMPING * float(np.mean(np.diag(second))), 1e-12)
-    factor = np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
-    importance = np.diag(second) / max(float(np.mean(np.diag(second))), 1e-30)
-    values, scale = _carried(wide.copy(), grid, scales, layout, factor, importance.astype(np.float32))
-    lost = values * np.repeat(scale, len(wide) // len(scale), axis=0) - wide
+    mean = float(np.mean(np.diag(second)))
+    share = 0.0 if count is None else min(_MOST_DAMPING, _DAMPING_OF_FEW * len(wide) / max(1, count))
+    damped = second + np.eye(len(second)) * max(max(_DAMPING, share) * mean, 1e-12)
+    importance = (np.diag(second) / max(mean, 1e-30)).astype(np.float32)
+    order = np.argsort(-importance, kind="stable")
+    factor = np.linalg.cholesky(np.linalg.inv(damped[np.ix_(order, order)])).T.astype(np.float32)
+    block = layout.block_size or len(wide)
+    scale = _weighted_scales(wide, grid, scales, block, importance)
+    values = np.empty_like(wide)
+    values[order] = _carried(wide[order], grid, scale, order // block, factor)
+    lost = values * np.repeat(scale, block, axis=0) - wide
     held = plain.scale.astype(np.float32) * np.float32(scales.unit or 1)
-    rounded = plain.values.astype(np.float32) * np.repeat(held.reshape(scale.shape), len(wide) // len(scale), axis=0)
+    rounded = plain.values.astype(np.float32) * np.repeat(held.reshape(scale.shape), block, axis=0)
     if _output_error(lost, second) > _output_error(rounded - wide, second):
         return plain
     total = float(np.vdot(wide, wide))
@@ -153,30 +165,30 @@ def round_with_inputs(matrix: Array, grid: Grid, scales: ScaleGrid, layout: Layo
     return Rounded(grid.store(values), scales.store(scale).reshape(layout.scale_shape), error)
 
 
-def _carried(
-    rest: Array, grid: Grid, scales: ScaleGrid, layout: Layout, factor: Array, importance: Array
-) -> tuple[Array, Array]:
-    """Rounded rows and scales ``[groups, N]``. ``factor`` is the upper Cholesky factor of the inverse moments,
-    ``importance`` of each row weighs its errors where scales are searched."""
+def _weighted_scales(wide: Array, grid: Grid, scales: ScaleGrid, block: int, importance: Array) -> Array:
+    """Scales ``[groups, N]``, searched with each row's errors weighed by its ``importance``."""
+    found = np.empty((len(wide) // block, wide.shape[1]), np.float32)
+    for group in range(len(found)):
+        rows = slice(group * block, (group + 1) * block)
+        found[group] = _searched(wide[None, rows], grid, scales, importance[None, rows, None])[0][0]
+    return found
+
+
+def _carried(rest: Array, grid: Grid, scale: Array, groups: Array, factor: Array) -> Array:
+    """The rounded rows of ``rest``, which is used up. ``groups`` is the row of ``scale`` for each, ``factor`` the upper
+    Cholesky factor of the inverse moments."""
     count, columns = rest.shape
-    block = layout.block_size or count
     values = np.empty_like(rest)
-    scale = np.empty((count // block, columns), np.float32)
-    if not layout.block_size:
-        scale[0] = _searched(rest[None], grid, scales, importance[None, :, None])[0][0]
     for first in range(0, count, _GPTQ_COLUMNS):
         last = min(count, first + _GPTQ_COLUMNS)
         errors = np.empty((last - first, columns), rest.dtype)
         for row in range(first, last):
-            group = row // block
-            if layout.block_size and row % block == 0:
-                below = slice(row, row + block)
-                scale[group] = _searched(rest[None, below], grid, scales, importance[None, below, None])[0][0]
-            values[row] = grid.round(rest[row] / scale[group])
-            errors[row - first] = (rest[row] - values[row] * scale[group]) / factor[row, row]
+            held = scale[groups[row]]
+            values[row] = grid.round(rest[row] / held)
+            errors[row - first] = (rest[row] - values[row] * held) / factor[row, row]
             rest[row + 1 : last] -= np.outer(factor[row, row + 1 : last], errors[row - first])
         rest[last:] -= factor[first:last, last:].T @ errors
-    return values, scale
+    return values
 
 
 def _output_error(lost: Array, second: Array) -> float:
