@@ -12,6 +12,7 @@ from ..graph import Graph, Node, Operand
 from ..ops.call import sanitize
 from ..ops.emitter import Tensor
 from ..types import DataType, Shape
+from .model import numpy_dtype
 
 OPSET = 21
 """The oldest opset with 4-bit types and blockwise Q/DQ (ONNX 1.16, IR 10), so that every ONNX Runtime since 1.18 and
@@ -239,7 +240,7 @@ class GraphEmitter:
         return tensor
 
     def scalar(self, value: float | np.generic, data_type: str | DataType) -> Tensor:
-        return self.constant(np.array(value, dtype=str(data_type)))
+        return self.constant(np.array(value, dtype=numpy_dtype(str(data_type))))
 
     def ints(self, values: Sequence[int]) -> Tensor:
         return self.constant(np.array(values, dtype=np.int64))

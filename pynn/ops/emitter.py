@@ -27,7 +27,7 @@ class Tensor:
 
     @property
     def is_float(self) -> bool:
-        return self.data_type in ("float32", "float16")
+        return self.data_type in ("float32", "float16", "bfloat16")
 
     def __repr__(self) -> str:
         return f"<Tensor {self.name} {self.data_type}{list(self.shape)}>"

@@ -123,3 +123,16 @@ def test_what_a_target_lacks_is_refused_before_the_build(folder: Path) -> None:
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_every_release_builds_them(trt_folder: Path, precision: Any) -> None:
     pynn.build_engine(blocks(), compute_capabilities=TARGETS, precision=precision, tensorrt_library=trt_folder)
+
+
+@pytest.mark.trt
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_a_maximum_over_padded_windows(newest_folder: Path, precision: str) -> None:
+    builder = pynn.GraphBuilder()
+    x = builder.input("x", [1, 4, 16, 16], "float32")
+    y = builder.conv2d(x, builder.constant(np.ones((4, 4, 3, 3), np.float32)), padding=[1, 1, 1, 1])
+    y = builder.max_pool2d(y, window_dimensions=[3, 3], padding=[1, 1, 1, 1], strides=[2, 2])
+    wide = builder.max_pool2d(y, window_dimensions=[2, 2], dilations=[2, 2])
+    graph = builder.finish({"y": builder.relu(wide)})
+    built = pynn.build_engine(graph, compute_capabilities=[86], precision=precision, tensorrt_library=newest_folder)
+    assert built.outputs[0].data_type == "float32"

@@ -157,7 +157,7 @@ def _combine_axis(e: Rewriter, x: Tensor, axis: int, window: _Window, i: int, op
 def _neutral(op_type: str, data_type: str) -> float | int:
     if op_type == "Add":
         return 0.0
-    return -np.inf if data_type.startswith("float") else integer_range(data_type)[0]
+    return -np.inf if "float" in data_type else integer_range(data_type)[0]
 
 
 def _counts(window: _Window, include_padding: bool) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
