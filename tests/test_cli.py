@@ -25,6 +25,8 @@ from pynn.cli.run import random_inputs, read_inputs, write_npz
 from pynn.converter import TensorSpec
 from pynn.errors import ValidationError
 
+from .converter.quantized_files import weights_file
+
 pytestmark = pytest.mark.ort
 
 SOURCE = str(Path(pynn.__file__).parent.parent)
@@ -283,6 +285,16 @@ def test_convert_a_function(tmp_path: Path, run_json: Any) -> None:
 def test_convert_tidies_an_onnx_file(add_model: Path, tmp_path: Path, run_json: Any) -> None:
     target = tmp_path / "tidy.onnx"
     assert run_json("convert", add_model, "-o", target)[0] == 0
+    assert main(["run", str(target), "--backend", "onnxruntime"]) == 0
+
+
+def test_convert_rewrites_the_quantised_operators_of_a_file(add_model: Path, tmp_path: Path, run_json: Any) -> None:
+    source, target = tmp_path / "quantised.onnx", tmp_path / "made.onnx"
+    weights_file("uint4", 8, 32, "left").save(source)
+    code, record = run_json("convert", source, "-o", target, "--for", "tensorrt=1.6.1.120")
+    assert code == 0 and "decompose_quantization" in record["rewrites"][0]
+    code, record = run_json("convert", add_model, "-o", tmp_path / "tidy.onnx", "--for", "tensorrt=1.6.1.120")
+    assert code == 0 and record["rewrites"] == []
     assert main(["run", str(target), "--backend", "onnxruntime"]) == 0
 
 

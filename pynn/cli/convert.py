@@ -2,7 +2,8 @@
 
 SOURCE is FILE.py:FUNCTION or package.module:FUNCTION, where FUNCTION takes no arguments and returns a pynn.Graph (or an
 OnnxModel); or an ONNX file, whose copy has its shapes inferred and its weights inside (beside it above 2 GB).
-With --precision the copy computes in other types; --explain tells for each operator which, and why.
+With --precision the copy computes in other types; --explain tells for each operator which, and why. With --for an ONNX
+file's quantised operators are rewritten as they are when it is compiled.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..converter import backend_passes, to_onnx
+from ..converter.import_passes import settle_quantization
 from ..converter.model import OnnxModel
 from ..converter.precision import ANY, Precision, PrecisionReport, Target, apply_precision
 from ..converter.precision.plan import explain_given
@@ -48,16 +50,18 @@ def execute(options: argparse.Namespace, console: Console) -> int:
     named, precision = named_function(options.source), precision_of(options)
     if named is not None:
         model = convert_graph(call_function(*named), options.backend, precision)
-    elif options.backend and precision is None:
-        raise ValidationError("--for rewrites WebNN graphs or goes with --precision; an ONNX file is compiled as it is")
-    elif precision is not None:
-        model = apply_precision(OnnxModel.load(options.source), precision, _target(options.backend))
+    elif options.backend or precision is not None:
+        given = OnnxModel.load(options.source)
+        model = convert_graph(given, options.backend, precision)
+        model = tidy(options.source) if model is given else model
     else:
         model = tidy(options.source)
     written = model.save(options.output)
     for record in model.rewrites:
         if not record.name.startswith("autocast"):  # --explain says it better
             console.remark(str(record))
+    for note in model.notes:
+        console.remark(note)
     show_precision(console, model.precision)
     if options.explain:
         _explain(console, model)
@@ -105,7 +109,7 @@ def convert_graph(graph: Graph | OnnxModel, backend: str | None, precision: Prec
     passes = backend_passes(target.backend, target.version) if backend is not None else ()
     if precision is not None:
         return apply_precision(graph, precision, target, passes)
-    return graph if isinstance(graph, OnnxModel) else to_onnx(graph, passes)
+    return settle_quantization(graph, passes) if isinstance(graph, OnnxModel) else to_onnx(graph, passes)
 
 
 def _target(backend: str | None) -> Target:
