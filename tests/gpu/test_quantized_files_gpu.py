@@ -34,7 +34,12 @@ def near(model: pynn.OnnxModel, allowed: float, size: int = 5, **options: Any) -
 @pytest.mark.parametrize(("data_type", "zero"), ZEROS)
 def test_weights(data_type: str, zero: int | None, block: int, product: str, scale_type: str) -> None:
     """Float32 products may be computed in TF32. Left operands have 4 columns: as many as there are rows else."""
-    near(weights_file(data_type, zero, block, product, scale_type), 2e-3 if scale_type == "float32" else 1e-2)
+    try:
+        near(weights_file(data_type, zero, block, product, scale_type), 2e-3 if scale_type == "float32" else 1e-2)
+    except pynn.EngineBuildError as error:
+        if scale_type != "float32" or block != 32 or "No valid engine configs for Matmul" not in str(error):
+            raise
+        pytest.xfail(f"no kernel for float32 products of blocks of 32 on this GPU: {str(error)[:300]}")
 
 
 @pytest.mark.parametrize(("data_type", "zero"), [("uint8", 3), ("uint8", 0), ("int8", 3), ("int8", 0), ("uint8", None)])
