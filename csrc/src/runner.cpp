@@ -33,8 +33,8 @@ bool is_power_of_two(uint64_t number) { return (number & (number - 1)) == 0; }
 // In mode 2 a wait spins for so long, then sleeps.
 constexpr auto kSpin = std::chrono::microseconds(2000);
 
-// Every query takes a lock of the driver from the threads that send work, so they get rarer as a wait gets longer: the
-// delay is at most this part of it.
+// Every query takes a lock of the driver from the threads that send work, so they get rarer as a wait gets
+// longer: the delay is at most this part of it.
 constexpr uint32_t kEagerQueries = 64;
 constexpr int kPatience = 256;
 
