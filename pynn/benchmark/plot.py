@@ -63,7 +63,7 @@ def draw_panels(panels: Sequence[Panel], path: str | os.PathLike[str]) -> None:
             f"plots need matplotlib, which cannot be imported: {error}; pip install 'pynn[bench]'"
         ) from None
     heights = [0.45 + 0.3 * len(panel.bars) for panel in panels]
-    style: dict[Any, Any] = {"svg.fonttype": "path", "svg.hashsalt": "pynn", "font.size": 9, "text.color": GREY}
+    style: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "pynn", "font.size": 9, "text.color": GREY}
     with mpl.rc_context(style):
         figure = Figure(figsize=(8.5, sum(heights)), layout="constrained")
         FigureCanvasAgg(figure)
