@@ -228,6 +228,22 @@ def test_warning_of_an_async_context_points_at_the_user(tensorrt: Any) -> None:
 # -- fallback at a model
 
 
+def test_tf32_that_this_process_cannot_have_is_an_error_not_a_fallback(
+    tensorrt: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensorrt(USABLE)
+
+    def settled(_: object, options: pynn.CompileOptions) -> None:
+        if options.tf32:
+            raise pynn.FeatureNotSupportedError("TF32 was asked for, but it is settled")
+
+    monkeypatch.setattr(FakeTensorRT, "require", settled)
+    for asked in ({"tf32": True}, {"precision": "tf32"}):
+        with pytest.raises(pynn.FeatureNotSupportedError, match="settled"):
+            pynn.compile(graph(), **asked)
+    assert pynn.compile(graph()).backend == "tensorrt"
+
+
 def test_a_refused_model_falls_back_with_the_parsers_reason(tensorrt: Any) -> None:
     fake = tensorrt(USABLE, refusal=PARSER_REFUSAL)
     context = pynn.ML().create_context()

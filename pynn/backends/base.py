@@ -396,6 +396,11 @@ class Backend(ABC):
         building it. Quick; takes what it cannot tell."""
         return
 
+    def require(self, options: CompileOptions) -> None:
+        """Raise FeatureNotSupportedError for an option that was asked for and that this process can no longer have:
+        another back end would not be an answer."""
+        return
+
     def device(self, options: CompileOptions) -> Device | None:
         """The GPU that ``compile`` takes with these options; None for a back end whose tensors are in main memory."""
         return None

@@ -143,11 +143,13 @@ class Selection:
         only a part, or of the next one; its report has the refusals.
 
         Raises the only back end's own error, naming the operators that it refuses, or UnsupportedModelError with every
-        refusal; ValidationError for sizes of named dimensions that an operator's rules do not allow.
+        refusal; ValidationError for sizes of named dimensions that an operator's rules do not allow;
+        FeatureNotSupportedError for a precision, or TF32, that the best back end cannot have.
         """
         if isinstance(source, Graph):
             source, options = settle_sizes(source, options)
         resolve(options.precision, self._target(self.best, options.precision))
+        self.best.require(options)
         refused: dict[str, str] = {}
         partition: PartitionReport | None = None
         for i, backend in enumerate(self._backends):

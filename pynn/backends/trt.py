@@ -28,7 +28,7 @@ from .base import Backend, BuildControl, CompileOptions, Executable, Probe
 from .cuda import Device
 from .engine_file import EngineFile
 from .jit_cache import KernelCache, plan_digest
-from .trt_build import CURRENT_GPU, DEFAULT_CAPABILITIES, build_plan, check_model
+from .trt_build import CURRENT_GPU, DEFAULT_CAPABILITIES, allows_tf32, build_plan, check_model
 from .trt_cache import EngineCache, engine_key
 from .trt_executable import TensorRTExecutable, open_engine, wants_tf32
 from .trt_kept import KeptVerdicts
@@ -124,6 +124,10 @@ class TensorRTBackend(Backend):
         library, device = self._usable(options)
         with device.current():
             check_model(model, library, options)
+
+    def require(self, options: CompileOptions) -> None:
+        if options.tf32:
+            allows_tf32(self._usable(options)[0], options)
 
     def device(self, options: CompileOptions) -> Device:
         return self._usable(options)[1]

@@ -22,6 +22,7 @@ from pynn.errors import (
     BackendUnavailableError,
     CudaError,
     DeviceUnsupportedError,
+    FeatureNotSupportedError,
     LibraryNotFoundError,
     LibraryVersionError,
     PlanError,
@@ -211,6 +212,14 @@ def test_compile_without_a_candidate(world: Callable[..., None]) -> None:
     world("1.7.1.116", refuse={"1.7.1.116": DeviceUnsupportedError("not this GPU")})
     with pytest.raises(BackendUnavailableError, match=r"refuses NVIDIA H200 .* not this GPU"):
         TensorRTBackend().compile(tiny(), CompileOptions())
+
+
+def test_tf32_after_float32_was_settled(world: Callable[..., None]) -> None:
+    world("1.6.1.120")
+    backend = TensorRTBackend()
+    backend.require(CompileOptions())
+    with pytest.raises(FeatureNotSupportedError, match="TF32 was asked for"):
+        backend.require(CompileOptions(tf32=True))
 
 
 def test_load_engine_says_what_is_missing(world: Callable[..., None]) -> None:
