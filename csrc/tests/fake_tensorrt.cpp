@@ -312,7 +312,7 @@ std::map<std::string, void*> handlers() {
   ON("RuntimeConfig::setDynamicShapesKernelSpecializationStrategy", [](Object*, int32_t) {});
   ON("RuntimeConfig::setCudaGraphStrategy", [](Object*, int32_t) { return !fault("graph_strategy"); });
   ON("RuntimeCache::deserialize",
-     [](Object* o, const char* data, uint64_t size) { return o->text.assign(data, size), false; });
+     [](Object* o, const char* data, uint64_t size) { return o->text.append(data, size), false; });
   ON("RuntimeCache::serialize", [](Object* o) {
     Public* memory = make("HostMemory", o, o->logger);
     memory->impl->text = "cache:" + o->text;

@@ -312,6 +312,29 @@ TEST(engines_by_version) {
   }
 }
 
+TEST(runtime_caches_are_merged) {
+  for (const char* version : kVersions) {
+    fake(version);
+    bool rtx = std::atoi(version) < 100000;
+    Running running;
+    Blob merged;
+    const void* caches[] = {"old", nullptr, "new"};
+    uint64_t sizes[] = {3, 0, 3};
+    int32_t status = pynn_trt_engine_merge_runtime_caches(running.engine, caches, sizes, 3, &merged, &error);
+    CHECK_EQ(status, rtx ? PYNN_TRT_OK : PYNN_TRT_NOT_SUPPORTED);
+    if (!rtx) continue;
+    CHECK_EQ(std::string(static_cast<const char*>(pynn_trt_blob_data(merged)), pynn_trt_blob_size(merged)),
+             "cache:oldnew");
+    sizes[1] = 1;
+    STATUS(INVALID_ARGUMENT,
+           pynn_trt_engine_merge_runtime_caches(running.engine, caches, sizes, 3, &merged, &error));
+    STATUS(INVALID_ARGUMENT,
+           pynn_trt_engine_merge_runtime_caches(running.engine, nullptr, sizes, 1, &merged, &error));
+    OK(pynn_trt_engine_merge_runtime_caches(running.engine, nullptr, nullptr, 0, &merged, &error));
+    CHECK_EQ(pynn_trt_blob_size(merged), 6u);
+  }
+}
+
 TEST(contexts) {
   for (const char* version : kVersions) {
     fake(version);
