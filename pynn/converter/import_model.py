@@ -203,8 +203,10 @@ def _captures(node: onnx.NodeProto) -> tuple[str, ...]:
     """Names that graphs in the node's attributes read from outside, in order of use."""
     found: dict[str, None] = {}
     for attribute in node.attribute:
-        for inner in (*((attribute.g,) if attribute.type == AttributeProto.GRAPH else ()), *attribute.graphs):
-            found.update(dict.fromkeys(_free(inner)))
+        if attribute.type == AttributeProto.GRAPH:
+            found.update(dict.fromkeys(_free(attribute.g)))
+        elif attribute.type == AttributeProto.GRAPHS:
+            found.update(dict.fromkeys(name for inner in attribute.graphs for name in _free(inner)))
     return tuple(found)
 
 
