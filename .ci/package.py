@@ -11,7 +11,13 @@ from importlib import metadata
 from pathlib import Path
 
 LARGEST_SDIST = 3 * 2**20
-WHEEL_HAS = ("pynn/py.typed", "pynn/native/pynn_trt.h", "pynn/native/libpynn_trt.so", "pynn/__init__.py")
+WHEEL_HAS = (
+    "pynn/py.typed",
+    "pynn/native/pynn_trt.h",
+    "pynn/native/libpynn_trt.so",
+    "pynn/native/_declarations.py",
+    "pynn/__init__.py",
+)
 SDIST_HAS = ("CMakeLists.txt", "pyproject.toml", "README.md", "csrc/include/pynn_trt.h", "pynn/py.typed")
 
 
