@@ -42,7 +42,9 @@ REQUEST, WEIGHTS, ENGINE, PATHS = "request", "weights", "engine", "paths"
 MARK = "pynn"
 """The key that makes a line of JSON one of ours, and not something that was printed."""
 _BOOT = (
-    f"import json, sys; sys.path[:] = json.load(open(sys.argv[1] + '/{PATHS}', encoding='utf-8')); "
+    # -c puts the working directory first, where a json.py may be
+    "import sys; sys.path[:] = filter(None, sys.path); "
+    f"import json; sys.path[:] = json.load(open(sys.argv[1] + '/{PATHS}', encoding='utf-8')); "
     "from pynn.backends.build_worker import main; main(sys.argv[1])"
 )
 _ALIGN = 64
@@ -169,7 +171,9 @@ def _command() -> tuple[str, ...]:
     """Python, as multiprocessing would start it: what embeds Python names it by ``multiprocessing.set_executable``."""
     named = spawn.get_executable()
     python = os.fsdecode(named) if named else ""
-    if not python:
+    if getattr(sys, "frozen", False) and python == sys.executable:  # the application: it would start once more
+        python = ""
+    elif not python:
         folder = Path(sys.exec_prefix)
         beside = (
             folder / "bin" / f"python3.{sys.version_info.minor}",
@@ -182,7 +186,8 @@ def _command() -> tuple[str, ...]:
             "isolate=True needs a Python interpreter for the build process and none is known here; name one with "
             "multiprocessing.set_executable"
         )
-    return (python, "-c", _BOOT)
+    wanted = {"-I": sys.flags.isolated, "-E": sys.flags.ignore_environment, "-s": sys.flags.no_user_site}
+    return (python, *(flag for flag, is_set in wanted.items() if is_set), "-c", _BOOT)
 
 
 class _Child:

@@ -230,6 +230,34 @@ def test_no_interpreter_is_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         module._command()
 
 
+def test_a_frozen_application_is_no_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would start the application once more, which builds once more."""
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with pytest.raises(EngineBuildError, match=r"multiprocessing\.set_executable"):
+        module._command()
+    monkeypatch.setattr(module.spawn, "get_executable", lambda: b"/a/python")
+    assert module._command()[0] == "/a/python"
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_the_child_takes_no_module_of_the_working_directory(tmp_path: Path, isolated: bool) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('a json.py that happens to be here')")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    source = str(Path(pynn.__file__).parents[1])
+    code = (
+        f"import sys; sys.path[:] = [{source!r}, *filter(None, sys.path)]\n"
+        "import json, pathlib, subprocess; from pynn.backends.build_isolated import PATHS, _command\n"
+        f"pathlib.Path({str(folder)!r}, PATHS).write_text(json.dumps(sys.path))\n"
+        f"done = subprocess.run([*_command(), {str(folder)!r}], stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        "print(done.stdout.decode())"
+    )
+    environment = {**os.environ, "PYTHONPATH": ""} | ({"PYTHONHOME": "/no/such/home"} if isolated else {})
+    command = [sys.executable, *(["-I"] if isolated else []), "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert '"type": "FileNotFoundError"' in done.stdout, done.stderr
+
+
 def test_weights_as_they_were(tmp_path: Path) -> None:
     numbers = np.arange(24, dtype=np.float32).reshape(4, 6)
     weights: dict[str, Any] = {
