@@ -96,11 +96,14 @@ def digest_of(details: Mapping[str, Any]) -> str:
 
 def model_digest(model: OnnxModel, *, topology: bool = False) -> str:
     """Over the proto, the weights beside it and the files of external data. With ``topology``, of float weights only
-    names, types and shapes count; external data counts whole. Raises OSError."""
+    names, types and shapes count; external data counts whole. Raises OSError, ModelError."""
     return content_digest(_contents(model, topology))
 
 
 def _contents(model: OnnxModel, topology: bool) -> Iterator[tuple[str, bytes | memoryview | Path]]:
+    refers = model.path is not None and b"location" in model.proto
+    if topology or refers:
+        model.read()  # what is not ONNX is said as it is without a cache
     if topology:
         from ..converter.serialize import topology_parts
 
@@ -111,7 +114,7 @@ def _contents(model: OnnxModel, topology: bool) -> Iterator[tuple[str, bytes | m
         array = model.weights[name]
         memory = b"" if topology and "float" in array.dtype.name else _memory(array)
         yield f"weight {name!r} {array.dtype.name} {array.shape}", memory
-    if model.path is not None and b"location" in model.proto:
+    if refers and model.path is not None:
         from ..converter.serialize import external_locations
 
         for location in external_locations(model.proto):

@@ -258,6 +258,15 @@ def test_a_broken_file_is_told_from_one_that_is_not_cached(world: World) -> None
     assert len(world.engines()) == world.builds == 1
 
 
+@pytest.mark.parametrize("refit", [False, True])
+def test_a_broken_file_that_is_looked_into_for_its_key(world: World, tmp_path: Path, refit: bool) -> None:
+    """External data are looked for where a file has the word."""
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(b"\xff no location")
+    with pytest.raises(ModelError, match=r"broken\.onnx is not an ONNX model"):
+        world.compile(UnreadModel.open(path), refit=refit)
+
+
 def test_kernels_are_kept_beside_the_engine(world: World) -> None:
     cold, warm = (world.compile().stats["kernel_cache"] for _ in range(2))
     assert cold["enabled"] and not cold["hit"] and cold["reason"] == "no entry has this key"
