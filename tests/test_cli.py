@@ -21,9 +21,11 @@ from pynn.backends.ort import OrtBackend
 from pynn.cli import exit_code, main
 from pynn.cli.arguments import parse_shapes
 from pynn.cli.console import Console
+from pynn.cli.progress import Bars
 from pynn.cli.run import random_inputs, read_inputs, write_npz
 from pynn.converter import TensorSpec
 from pynn.errors import ValidationError
+from pynn.native import ProgressEvent
 
 from .converter.quantized_files import weights_file
 
@@ -438,6 +440,16 @@ def test_bars_are_drawn_on_a_terminal(
     assert main(["build", str(add_model), "--tensorrt-library", str(newest_folder)]) == 0
     assert "Compiling model" in capsys.readouterr().err
     assert main(["run", str(add_model), "--backend", "onnxruntime", "--isolate", "--deadline", "9"]) == 0
+
+
+def test_names_in_bars_are_no_markup(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(Console, "is_terminal", True)
+    with Bars(Console(as_json=False)) as bars:
+        for kind in ("start", "step", "finish"):
+            bars.update(ProgressEvent(kind, "{ForeignNode[/model/layer]}", steps=3))
+            bars._rich.refresh()
+    assert "[/model/layer]" in capsys.readouterr().err
 
 
 # -- the program

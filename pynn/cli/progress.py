@@ -48,7 +48,9 @@ class Bars:
     def update(self, event: Any) -> None:
         """One event of a build."""
         if event.kind == "start":
-            self._bars[event.phase] = self._rich.add_task(event.phase, total=event.steps or None)
+            from rich.markup import escape
+
+            self._bars[event.phase] = self._rich.add_task(escape(event.phase), total=event.steps or None)
         elif event.phase in self._bars:
             if event.kind == "step":
                 self._rich.update(self._bars[event.phase], completed=event.step + 1)
