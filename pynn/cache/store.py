@@ -169,7 +169,7 @@ class Store:
                 return
             self._prepare()
             path.replace(target)
-            target.with_name(target.name + _REASON).write_text(reason, encoding="utf-8")
+            target.with_name(target.name + _REASON).write_text(reason, encoding="utf-8", errors="backslashreplace")
         except (OSError, CacheError) as error:
             _log.warning("%s cannot be put into quarantine: %s", path, error)
 
@@ -222,7 +222,7 @@ class Store:
             note = path.with_name(path.name + _REASON)
             with contextlib.suppress(FileNotFoundError):
                 stat = path.stat()
-                reason = note.read_text(encoding="utf-8") if note.is_file() else "unknown"
+                reason = note.read_text(encoding="utf-8", errors="replace") if note.is_file() else "unknown"
                 found.append(Quarantined(path, stat.st_size, reason, stat.st_mtime))
         return sorted(found, key=lambda one: one.since)
 

@@ -259,6 +259,15 @@ def test_quarantine_keeps_the_reason(store: Store) -> None:
     assert store.quarantined() == []
 
 
+def test_a_reason_that_is_no_utf8_hinders_nothing(store: Store) -> None:
+    keep(store, "k")
+    store.quarantine("engines", "k", f"refused: {os.fsdecode(bytes([0x66, 0xFF]))}")
+    (one,) = store.quarantined()
+    assert one.reason == r"refused: f\udcff"
+    one.path.with_name(one.path.name + ".reason").write_bytes(b"damaged \xff")
+    assert store.quarantined()[0].reason.startswith("damaged") and store.evict(limit=0) >= one.size
+
+
 def test_a_newer_entry_is_not_put_into_quarantine_for_an_older_one(store: Store) -> None:
     keep(store, "k", b"older")
     identity = store.read("engines", "k").identity
