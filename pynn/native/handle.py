@@ -101,4 +101,4 @@ def encode(text: str) -> bytes:
     """A string for the shim; a NUL inside would cut it."""
     if "\0" in text:
         raise ValueError(f"a NUL character in {text!r}")
-    return text.encode("utf-8")
+    return text.encode("utf-8", "surrogateescape")  # paths are bytes

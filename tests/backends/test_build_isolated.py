@@ -324,6 +324,17 @@ def test_a_parent_without_a_main_in_a_thread_and_one_that_dies(newest_folder: Pa
 
 
 @pytest.mark.trt
+@pytest.mark.parametrize("isolate", [False, True])
+def test_paths_that_are_no_utf8(newest_folder: Path, tmp_path: Path, isolate: bool) -> None:
+    folder = tmp_path / os.fsdecode(b"f \xff")
+    folder.mkdir()
+    (folder / "libraries").symlink_to(newest_folder)
+    path = tiny().save(folder / "tiny.onnx")
+    made = pynn.build_engine(path, folder / "e", tensorrt_library=folder / "libraries", isolate=isolate)
+    assert EngineFile.load(folder / "e").plan == made.plan
+
+
+@pytest.mark.trt
 def test_public_interface(newest_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny.onnx").write_bytes(tiny().proto)
     path = tmp_path / "tiny.engine"
