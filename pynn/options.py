@@ -105,6 +105,9 @@ def parse_options(where: str, options: Mapping[str, Any], shapes: Shapes | None 
         value = options.get(name)
         if value is not None and (type(value) is not int or value < 1):
             raise ValidationError(f"{name} must be a positive integer or None, got {value!r}")
+    level = options.get("optimization_level")
+    if level is not None and (type(level) is not int or not 0 <= level <= 5):
+        raise ValidationError(f"optimization_level must be an integer from 0 to 5 or None, got {level!r}")
     deadline = options.get("deadline")
     if deadline is not None and not (isinstance(deadline, (int, float)) and deadline > 0):
         raise ValidationError(f"deadline must be a positive number of seconds or None, got {deadline!r}")

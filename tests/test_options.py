@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from dataclasses import fields
 from typing import Any, get_type_hints
@@ -67,6 +68,8 @@ def test_everything_arrives() -> None:
         ({"concurrency": 0}, "concurrency must be a positive integer or None"),
         ({"workspace_bytes": 1.5}, "workspace_bytes must be a positive integer"),
         ({"weight_streaming_bytes": -1}, "weight_streaming_bytes must be"),
+        ({"optimization_level": 6}, "optimization_level must be an integer from 0 to 5 or None, got 6"),
+        ({"optimization_level": "3"}, "optimization_level must be an integer"),
         ({"deadline": 0}, "deadline must be a positive number of seconds"),
         ({"deadline": "soon"}, "deadline must be"),
         ({"cache_dir": 3}, "cache_dir must be a directory"),
@@ -98,3 +101,22 @@ def test_precision_settles_tf32() -> None:
 def test_each_option_is_described() -> None:
     told = "".join(kind.__doc__ or "" for kind in (EngineOptions, RunOptions, Options))
     assert [name for name in get_type_hints(Options) if f"``{name}``" not in told] == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"keep": "Softmax"}, "keep must be a tuple of names, as ('Softmax',); got 'Softmax'"),
+        ({"keep": [1]}, "keep must be a tuple of names"),
+        ({"io": 1}, "io must be True or False"),
+        ({"calibration": {"x": 1.0}}, "calibration must be a pynn.CalibrationTable (CalibrationTable.load"),
+        ({"activations": 3}, "activations must map products' names"),
+    ],
+)
+def test_a_wrong_precision_names_the_field(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match="precision " + re.escape(words)):
+        Precision("int8", **fields)
+
+
+def test_a_list_of_operators_to_keep_becomes_a_tuple() -> None:
+    assert Precision("fp16", keep=["Softmax"]) == Precision("fp16", keep=("Softmax",))  # type: ignore[arg-type]

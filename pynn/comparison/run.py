@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -174,9 +175,15 @@ def _check(
     ):
         if (value is not None or name != "operators") and (type(value) is not int or value < least):
             raise ValidationError(f"compare: {name} must be an integer, {least} or more; got {value!r}")
-    if auto_keep is not None and (isinstance(auto_keep, bool) or not isinstance(auto_keep, (int, float))):
-        raise ValidationError(f"compare: auto_keep must be a tolerance, as 1e-3; got {auto_keep!r}")
+    if auto_keep is not None:
+        _check_tolerance(auto_keep)
     return wanted
+
+
+def _check_tolerance(auto_keep: object) -> None:
+    is_number = isinstance(auto_keep, (int, float)) and not isinstance(auto_keep, bool)
+    if not is_number or not math.isfinite(auto_keep):  # type: ignore[arg-type]
+        raise ValidationError(f"compare: auto_keep must be a tolerance, as 1e-3; got {auto_keep!r}")
 
 
 @dataclass

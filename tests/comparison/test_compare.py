@@ -376,6 +376,7 @@ def test_progress_is_told_and_may_end_it() -> None:
         ({"operators": -1}, "operators must be an integer, 0 or more"),
         ({"evaluations": 2}, "evaluations must be an integer, 3 or more"),
         ({"auto_keep": "little"}, "auto_keep must be a tolerance"),
+        ({"auto_keep": float("nan")}, "auto_keep must be a tolerance"),
         ({"inputs": []}, "the dataset is empty"),
         ({"inputs": {"z": np.ones((4, 64), "f")}}, "comparison sample 0: input 'x' is missing"),
         ({"inputs": [{"x": np.ones((4, 64))}]}, "comparison sample 0: input 'x' is float64, expected float32"),

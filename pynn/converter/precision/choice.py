@@ -41,6 +41,26 @@ class Precision:
             raise ValidationError(f"precision must be one of {known}; got {self.name!r}")
         if self.method not in METHODS:
             raise ValidationError(f"precision method must be one of {METHODS}; got {self.method!r}")
+        if isinstance(self.keep, str) or not all(isinstance(name, str) for name in self.keep):
+            raise ValidationError(f"precision keep must be a tuple of names, as ('Softmax',); got {self.keep!r}")
+        object.__setattr__(self, "keep", tuple(self.keep))
+        if not isinstance(self.io, bool):
+            raise ValidationError(f"precision io must be True or False, got {self.io!r}")
+        if self.calibration is not None:
+            self._check_calibration()
+        if self.activations is not None and not isinstance(self.activations, Mapping):
+            raise ValidationError(
+                f"precision activations must map products' names to their inputs [..., K]; got {self.activations!r}"
+            )
+
+    def _check_calibration(self) -> None:
+        from .table import CalibrationTable
+
+        if not isinstance(self.calibration, CalibrationTable):
+            raise ValidationError(
+                "precision calibration must be a pynn.CalibrationTable (CalibrationTable.load reads one from a file); "
+                f"got {self.calibration!r}"
+            )
 
 
 AS_GIVEN = Precision()
