@@ -61,12 +61,14 @@ class Probe:
 class BuildControl:
     """How a build is watched and ended. ``progress`` is called with each event; ``cancel`` set, Ctrl-C, what
     ``progress`` raises, and ``deadline`` seconds gone end it. ``isolate`` builds in a child process, so that a crash or
-    a hang of the library is an exception here. No part of any cache key."""
+    a hang of the library is an exception here. ``given`` is the user's deadline where ``deadline`` is what a wait left
+    of it. No part of any cache key."""
 
     progress: Callable[[Any], object] | None = None
     cancel: threading.Event | None = None
     deadline: float | None = None
     isolate: bool = False
+    given: float | None = None
 
 
 @dataclass(frozen=True)
@@ -209,6 +211,8 @@ class Executable(ABC):
 
     def _overlapping(self) -> Overlap:
         with self._starting:
+            if self._closed:
+                raise InvalidStateError("this executable is closed")
             if self._overlap is None:
                 self._overlap = Overlap(self.run, self._workers)
             return self._overlap
@@ -343,11 +347,13 @@ class Executable(ABC):
 
     def close(self) -> None:
         """Give everything back. Idempotent."""
-        if not self._closed:
+        with self._starting:
+            if self._closed:
+                return
             self._closed = True
-            if self._overlap is not None:
-                self._overlap.close()
-            self._close()
+        if self._overlap is not None:
+            self._overlap.close()
+        self._close()
 
     def __enter__(self) -> Self:
         return self

@@ -43,8 +43,9 @@ class Watch:
         if self._control.cancel is not None and self._control.cancel.is_set():
             raise BuildCancelledError("the build was cancelled")
         if self._end is not None and time.monotonic() >= self._end:
+            given = self._control.given or self._control.deadline
             raise BuildDeadlineError(
-                f"the build was not done within its deadline of {self._control.deadline:g} s; give it more time, or "
+                f"the build was not done within its deadline of {given:g} s; give it more time, or "
                 "build with a lower optimization_level"
             )
 

@@ -270,4 +270,5 @@ def _shorter(control: BuildControl, start: float) -> BuildControl:
     """What is left of the deadline after the wait."""
     if control.deadline is None:
         return control
-    return replace(control, deadline=max(control.deadline - (time.perf_counter() - start), 1e-3))
+    left = max(control.deadline - (time.perf_counter() - start), 1e-3)
+    return replace(control, deadline=left, given=control.given or control.deadline)

@@ -22,6 +22,7 @@ from onnx import TensorProto, helper
 import pynn
 from pynn.backends import trt, trt_cache
 from pynn.backends.base import BuildControl, CompileOptions
+from pynn.backends.build_control import Watch
 from pynn.backends.engine_file import EngineFile
 from pynn.backends.trt import TensorRTBackend
 from pynn.backends.trt_cache import _NOT_IN_KEY, ENGINES, EngineCache, EngineKey, digest_of, engine_key, model_digest
@@ -256,6 +257,15 @@ def test_a_broken_file_is_told_from_one_that_is_not_cached(world: World) -> None
     with pytest.raises(ModelError, match="5 bytes is not an ONNX model"):
         world.compile(UnreadModel.open(b"hello"))
     assert len(world.engines()) == world.builds == 1
+
+
+def test_a_deadline_is_told_as_it_was_given(world: World) -> None:
+    world.compile(control=BuildControl(deadline=0.5))
+    control = world.options.control
+    assert control.deadline is not None and 0.1 < control.deadline < 0.5
+    watch = Watch(dataclasses.replace(control, deadline=1e-9))
+    with pytest.raises(BuildDeadlineError, match=r"its deadline of 0\.5 s"):
+        watch.check()
 
 
 @pytest.mark.parametrize("refit", [False, True])
