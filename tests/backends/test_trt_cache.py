@@ -175,7 +175,7 @@ def test_a_topology_is_the_same_for_other_float_weights(outside: bool) -> None:
 
 def test_an_option_without_a_text() -> None:
     with pytest.raises(CacheError, match="an option of type object cannot be part of a key"):
-        key_of(precision=Precision("fp16", keep=(object(),)))  # type: ignore[arg-type]
+        key_of(shapes={"x": object()})
 
 
 # -- compile
@@ -361,7 +361,7 @@ def test_no_cache_is_no_error(world: World, monkeypatch: pytest.MonkeyPatch, tmp
     elif where == "limit":
         monkeypatch.setenv("PYNN_CACHE_LIMIT", "a lot")
     else:
-        options["precision"] = Precision("fp16", keep=(object(),))  # type: ignore[arg-type]
+        options["shapes"] = {"x": object()}
     record = world.compile(**options).cache
     assert not record.enabled and record.reason
     assert world.builds == 1
