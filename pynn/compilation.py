@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from typing_extensions import Unpack
@@ -86,11 +88,13 @@ def build_engine(
     Raises ValidationError for bad arguments, ModelError when the model is not valid ONNX, UnsupportedModelError (with
     ``node``, ``op_type`` and the library's ``log``) when TensorRT refuses it, EngineBuildError, BuildCrashedError,
     BuildCancelledError, BuildDeadlineError, LibraryNotFoundError without a TensorRT, FeatureNotSupportedError where it
-    builds for its own GPU only.
+    builds for its own GPU only, OSError where ``path`` cannot be written.
     """
     from .backends.trt import DEFAULT_CAPABILITIES, build_plan, open_library
 
     targets = [parse_capability(target) for target in compute_capabilities or DEFAULT_CAPABILITIES]
+    if path is not None and not Path(path).absolute().parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "the directory for the engine does not exist", str(Path(path).parent))
     wish, compile_options = parse_options("build_engine", options, shapes)
     source = load_model(model)
     with open_library(wish.tensorrt_library, tf32=bool(compile_options.tf32)) as library:

@@ -290,6 +290,26 @@ def test_convert_tidies_an_onnx_file(add_model: Path, tmp_path: Path, run_json: 
     assert main(["run", str(target), "--backend", "onnxruntime"]) == 0
 
 
+def test_convert_takes_old_files_whose_weights_are_no_inputs(add_model: Path, tmp_path: Path, run_json: Any) -> None:
+    proto = onnx.load(add_model)
+    proto.ir_version, proto.opset_import[0].version = 3, 7
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(2, np.float32), "b"))
+    del proto.graph.input[1]
+    source, target = tmp_path / "old.onnx", tmp_path / "tidy.onnx"
+    onnx.save(proto, source)
+    assert run_json("convert", source, "-o", target)[0] == 0
+    onnx.checker.check_model(onnx.load(target))
+
+
+def test_a_model_without_outputs_is_refused_when_it_is_read(add_model: Path, run_json: Any) -> None:
+    proto = onnx.load(add_model)
+    del proto.graph.output[:]
+    onnx.save(proto, add_model)
+    for command in ("run", "inspect"):
+        code, record = run_json(command, add_model)
+        assert code == 3 and "add.onnx has no outputs" in record["error"]["message"]
+
+
 def test_convert_rewrites_the_quantised_operators_of_a_file(add_model: Path, tmp_path: Path, run_json: Any) -> None:
     source, target = tmp_path / "quantised.onnx", tmp_path / "made.onnx"
     weights_file("uint4", 8, 32, "left").save(source)
@@ -368,6 +388,7 @@ def test_build_and_inspect(add_model: Path, newest_folder: Path, tmp_path: Path,
 @pytest.mark.parametrize(
     ("more", "code", "words"),
     [
+        (["-o", "/no/such/x.engine"], 2, "the directory for the engine does not exist: '/no/such'"),
         (["--target", "8"], 2, "'8' is not a compute capability"),
         (["--tensorrt-library", "EMPTY"], 4, ""),
     ],

@@ -132,9 +132,12 @@ def tidy(source: str) -> OnnxModel:
     """An ONNX file checked, with inferred shapes. Raises ModelError."""
     import onnx
 
+    from ..converter.import_model import INITIALIZERS_ARE_NO_INPUTS
+
     OnnxModel.load(source)
     try:
         proto = onnx.load(source)
+        proto.ir_version = max(proto.ir_version, INITIALIZERS_ARE_NO_INPUTS)
         onnx.checker.check_model(proto)
         proto = onnx.shape_inference.infer_shapes(proto)
     except Exception as error:

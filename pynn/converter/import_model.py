@@ -23,7 +23,7 @@ from .model import WEIGHTS_LOCATION, OnnxModel
 from .onnx_graph import OnnxGraph, OnnxNode
 from .serialize import INLINE_BYTES, element_type_name
 
-_INITIALIZERS_ARE_NO_INPUTS = 4
+INITIALIZERS_ARE_NO_INPUTS = 4
 """IR version since which an initializer need not be a graph input as well."""
 
 Array = np.ndarray[Any, Any]
@@ -75,7 +75,7 @@ def _weight(model: OnnxModel, tensor: TensorProto, span: tuple[int, int] | None,
 def _graph(model: OnnxModel, proto: onnx.ModelProto, weights: dict[str, Array]) -> OnnxGraph:
     graph = OnnxGraph()
     graph.opsets = {(one.domain if one.domain != "ai.onnx" else ""): one.version for one in proto.opset_import}
-    graph.ir_version = max(proto.ir_version, _INITIALIZERS_ARE_NO_INPUTS)
+    graph.ir_version = max(proto.ir_version, INITIALIZERS_ARE_NO_INPUTS)
     graph.metadata = {one.key: one.value for one in proto.metadata_props}
     for name, array in weights.items():
         graph.values[name] = Tensor(name, _type_of(array), array.shape)

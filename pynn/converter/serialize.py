@@ -163,6 +163,8 @@ def parse_model(data: bytes, where: str, path: Path | None) -> OnnxModel:
 def _model_of(proto: onnx.ModelProto, data: bytes, where: str, path: Path | None) -> OnnxModel:
     if not proto.graph.node and not proto.graph.output:
         raise ModelError(f"{where} is not an ONNX model: it has neither nodes nor outputs")
+    if not proto.graph.output:
+        raise ModelError(f"{where} has no outputs: a run would give nothing; name its results as outputs of the graph")
     initialized = {tensor.name for tensor in proto.graph.initializer}
     inputs = tuple(_spec_of(info, where) for info in proto.graph.input if info.name not in initialized)
     outputs = tuple(_spec_of(info, where) for info in proto.graph.output)
