@@ -35,6 +35,7 @@ RUN_ONLY = frozenset({"device", "cuda_graph", "cache", "cache_dir", "concurrency
 _NOT_IN_KEY = RUN_ONLY | {"control"}
 WAIT_SECONDS = 900.0
 """How long to wait for another process that builds the same, before building it here."""
+_LONG_TEXT = 4096
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def engine_key(
         "compute_capabilities": list(capabilities),
         "gpu": gpu,
         "tf32": tf32,
-        "options": {f.name: plain(getattr(options, f.name)) for f in fields(options) if f.name not in _NOT_IN_KEY},
+        "options": {f.name: _brief(getattr(options, f.name)) for f in fields(options) if f.name not in _NOT_IN_KEY},
         "pynn": pynn_version(),
         "revision": REVISION,
     }
@@ -123,6 +124,13 @@ def _contents(model: OnnxModel, topology: bool) -> Iterator[tuple[str, bytes | m
 
 def _memory(array: np.ndarray[Any, Any]) -> memoryview:
     return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+def _brief(value: Any) -> Any:
+    """``plain``, or a digest of it where it is long, as a calibration table: details are read for each miss."""
+    made = plain(value)
+    text = json.dumps(made, sort_keys=True).encode()
+    return made if len(text) <= _LONG_TEXT else {"sha256": hashlib.sha256(text).hexdigest()}
 
 
 def plain(value: Any) -> Any:

@@ -21,7 +21,7 @@ from typing import Any
 
 from ..errors import CacheError
 from .digest import Buffer
-from .entry import FORMAT, Header, pack, read_header, read_payload
+from .entry import FORMAT, MAX_HEADER, Header, pack, read_header, read_payload
 from .folder import cache_folder, cache_limit, make_private
 from .locks import lock
 
@@ -137,6 +137,9 @@ class Store:
         was not kept."""
         content = pack(kind, key, parts, details, time.time())
         size = sum(memoryview(part).nbytes for part in content)
+        header = memoryview(content[2]).nbytes
+        if header > MAX_HEADER:
+            return self._refused(f"{header:,} bytes that say what it is are more than the {MAX_HEADER:,} of an entry")
         if size > self.limit:
             return self._refused(f"{size:,} bytes are more than the limit of the cache, {self.limit:,}")
         unfinished = self._home / "tmp" / f"{kind}-{key}.{os.urandom(6).hex()}"

@@ -30,6 +30,7 @@ from pynn.backends.trt_executable import TensorRTExecutable
 from pynn.cache.store import Store
 from pynn.converter.model import OnnxModel
 from pynn.converter.precision.choice import Precision
+from pynn.converter.precision.table import CalibrationTable
 from pynn.converter.unread import UnreadModel
 from pynn.errors import (
     BuildCancelledError,
@@ -171,6 +172,18 @@ def test_a_topology_is_the_same_for_other_float_weights(outside: bool) -> None:
     assert one != digest(gathered([*rows[:-1], 0], 1.0))
     assert one != digest(gathered(rows[:-1], 1.0))
     assert model_digest(gathered(rows, 1.0)) != model_digest(gathered(rows, 2.0))
+
+
+def test_a_large_calibration_is_part_of_the_key_by_its_digest() -> None:
+    def key(last: float) -> EngineKey:
+        channels = {"x": tuple([0.1] * 5000 + [last])}
+        options = CompileOptions(
+            precision=Precision("int8", calibration=CalibrationTable("m", {"x": 1.0}, {}, channels))
+        )
+        return engine_key(tiny(), INFO, False, options, (86,))
+
+    assert len(json.dumps(key(0.2).details)) < 4096
+    assert key(0.2).text == key(0.2).text != key(0.3).text
 
 
 def test_an_option_without_a_text() -> None:

@@ -159,6 +159,12 @@ def test_more_than_the_limit_is_not_kept(tmp_path: Path) -> None:
     assert stored(store) == set() and store.size() == 0
 
 
+def test_a_header_that_nobody_would_read_is_not_written(store: Store) -> None:
+    with store.locked("engines", "k"):
+        reason = store.write("engines", "k", [b"x"], {"long": "x" * (1 << 24)})
+    assert "more than the 16,777,216 of an entry" in reason and stored(store) == set()
+
+
 def test_the_quarantine_is_evicted_before_anything_of_use(tmp_path: Path) -> None:
     store = Store(tmp_path, 3500)
     for key in "ab":
