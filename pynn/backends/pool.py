@@ -96,11 +96,14 @@ class Pool(Generic[T]):
             self._closed = True
             self._changed.notify_all()
             self.waiting += 1
+            everything: list[T] = []
             try:
-                while len(self.free) < self._count:
-                    self._changed.wait()
+                while len(everything) < self._count:
+                    try:
+                        everything.append(self.free.pop())  # one by one: ``take`` pops without the lock
+                    except IndexError:
+                        self._changed.wait()
             finally:
                 self.waiting -= 1
-            everything, self._count = tuple(self.free), 0
-            self.free.clear()
-        return everything
+            self._count = 0
+        return tuple(everything)

@@ -259,5 +259,38 @@ def test_pool_hands_on_and_closes() -> None:
     assert not closer.is_alive()
 
 
+def test_pool_waits_for_what_is_taken_while_it_closes() -> None:
+    raced: list[int] = []
+
+    class Racing(list[int]):
+        """Another thread takes one when this is looked at first."""
+
+        def __len__(self) -> int:
+            found = super().__len__()
+            self._race()
+            return found
+
+        def pop(self, index: Any = -1) -> int:
+            self._race()
+            return super().pop(index)
+
+        def _race(self) -> None:
+            if not raced:
+                raced.append(super().pop())
+
+    pool: Pool[int] = Pool(iter((1, 2)).__next__, 2)
+    for item in [pool.take(), pool.take()]:
+        pool.give(item)
+    pool.free = Racing(pool.free)
+    closed: list[tuple[int, ...]] = []
+    closer = threading.Thread(target=lambda: closed.append(pool.close()), daemon=True)
+    closer.start()
+    closer.join(0.05)
+    assert closer.is_alive() and not closed, "closed under a run"
+    pool.give(raced[0])
+    closer.join(10)
+    assert sorted(closed[0]) == [1, 2]
+
+
 def _fail() -> int:
     raise ValueError("no")
