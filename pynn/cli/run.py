@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -55,7 +56,7 @@ def execute(options: argparse.Namespace, console: Console) -> int:
         if not options.input:
             inputs = random_inputs(executable.inputs, shapes, options.random_seed)
             if inputs:
-                console.remark("no --input: running on random data")
+                console.remark(f"no --input: running on random data{_assumed(executable.inputs, shapes)}")
         before = time.perf_counter()
         outputs = executable.run(inputs)
         after = time.perf_counter()
@@ -105,6 +106,17 @@ def _open(options: argparse.Namespace, shapes: Shapes, console: Console) -> Exec
     return pynn.load_engine(
         options.model, device=options.device, tensorrt_library=options.tensorrt_library, weights=options.weights
     )
+
+
+def _assumed(specs: tuple[TensorSpec, ...], shapes: Shapes) -> str:
+    """What is said of inputs with dimensions that neither the model nor --shapes gives a size."""
+    named = shapes if isinstance(shapes, Mapping) else shapes[0]
+    loose = [
+        spec.name
+        for spec in specs
+        if spec.name not in named and any(not isinstance(dim, int) and dim not in named for dim in spec.shape)
+    ]
+    return f"; sizes that {', '.join(loose)} leaves open are 1: --shapes gives others" if loose else ""
 
 
 def read_inputs(sources: list[str], specs: tuple[TensorSpec, ...]) -> dict[str, Array]:
