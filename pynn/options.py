@@ -105,6 +105,13 @@ def parse_options(where: str, options: Mapping[str, Any], shapes: Shapes | None 
         value = options.get(name)
         if value is not None and (type(value) is not int or value < 1):
             raise ValidationError(f"{name} must be a positive integer or None, got {value!r}")
+    if not isinstance(options.get("tf32"), (bool, type(None))):
+        raise ValidationError(f"tf32 must be True, False or None, got {options.get('tf32')!r}")
+    progress, cancel = options.get("progress"), options.get("cancel")
+    if progress is not None and not callable(progress):
+        raise ValidationError(f"progress must be a function of one event or None, got {progress!r}")
+    if cancel is not None and not hasattr(cancel, "is_set"):
+        raise ValidationError(f"cancel must be a threading.Event or None, got {cancel!r}")
     level = options.get("optimization_level")
     if level is not None and (type(level) is not int or not 0 <= level <= 5):
         raise ValidationError(f"optimization_level must be an integer from 0 to 5 or None, got {level!r}")
