@@ -12,6 +12,7 @@ from ..errors import CacheError
 DIRECTORY_VARIABLE = "PYNN_CACHE_DIR"
 LIMIT_VARIABLE = "PYNN_CACHE_LIMIT"
 DEFAULT_LIMIT = 10 << 30
+_MOST = 1 << 60
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
 
@@ -38,7 +39,7 @@ def cache_limit() -> int:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text, re.IGNORECASE)
     if found is None:
         raise CacheError(f"{LIMIT_VARIABLE} is {text!r}, which is not a size such as 10GiB, 500M or a number of bytes")
-    return int(float(found[1]) * (1 << _UNITS[found[2].upper()]))
+    return int(min(float(found[1]) * (1 << _UNITS[found[2].upper()]), _MOST))
 
 
 def make_private(folder: Path) -> None:

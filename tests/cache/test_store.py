@@ -97,7 +97,15 @@ def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("", DEFAULT_LIMIT), ("1000", 1000), ("10GiB", 10 << 30), ("1.5 k", 1536), ("500mb", 500 << 20), ("0", 0)],
+    [
+        ("", DEFAULT_LIMIT),
+        ("1000", 1000),
+        ("10GiB", 10 << 30),
+        ("1.5 k", 1536),
+        ("500mb", 500 << 20),
+        ("0", 0),
+        pytest.param("9" * 400, 1 << 60, id="too large"),
+    ],
 )
 def test_limits(monkeypatch: pytest.MonkeyPatch, text: str, size: int) -> None:
     monkeypatch.setenv("PYNN_CACHE_LIMIT", text)
