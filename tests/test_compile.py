@@ -402,3 +402,13 @@ def test_damaged_engine_files(tmp_path: Path, damage: Callable[[bytes], bytes], 
 def test_missing_engine_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         pynn.load_engine(tmp_path / "none.engine")
+
+
+@pytest.mark.parametrize(
+    "start", [pynn.EngineFile(b"plan", version="1.6.1.120"), b"ptrt" + bytes(100)], ids=["pynn", "plan"]
+)
+def test_an_engine_is_no_model(start: Any, tmp_path: Path) -> None:
+    path = tmp_path / "model.engine"
+    path.write_bytes(start) if isinstance(start, bytes) else start.save(path)
+    with pytest.raises(ModelError, match=r"model.engine is a TensorRT engine, not an ONNX model; pynn.load_engine"):
+        compile_cpu(path)

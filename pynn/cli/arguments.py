@@ -8,6 +8,7 @@ from typing import Any
 
 from ..backends.shapes import ShapeRange, ShapeSizes
 from ..converter.model import TensorSpec
+from ..converter.model import is_engine as begins_engine
 from ..errors import ValidationError
 
 BACKEND_NAMES = ("auto", "tensorrt", "onnxruntime")
@@ -64,8 +65,7 @@ def _size(text: str, part: str) -> ShapeRange:
 def is_engine(path: str) -> bool:
     """Whether the file is an engine of pynn's or a plan of TensorRT's, by its first bytes."""
     with Path(path).open("rb") as file:
-        start = file.read(8)
-    return start.startswith(b"\x89PYNNE") or start[1:4] == b"trt"
+        return begins_engine(file.read(8))
 
 
 def spec_record(spec: TensorSpec) -> dict[str, Any]:

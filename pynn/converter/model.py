@@ -97,6 +97,11 @@ def numpy_dtype(data_type: str) -> np.dtype[Any]:
         return dtype
 
 
+def is_engine(start: bytes) -> bool:
+    """Whether a file that begins so is an engine of pynn's or a plan of TensorRT's, and no model."""
+    return start.startswith(b"\x89PYNNE") or start[1:4] == b"trt"
+
+
 @dataclass(frozen=True, eq=False)
 class OnnxModel:
     """An ONNX model ready for a back end.

@@ -13,7 +13,7 @@ from onnx import TensorProto
 
 from ..errors import ModelError
 from .import_weights import detach
-from .model import WEIGHTS_LOCATION, OnnxModel, TensorSpec, element_name, onnx_memory
+from .model import WEIGHTS_LOCATION, OnnxModel, TensorSpec, element_name, is_engine, onnx_memory
 from .onnx_graph import OnnxGraph
 
 PROTOBUF_LIMIT = 2**31 - 2**20
@@ -156,6 +156,8 @@ def parse_model(data: bytes, where: str, path: Path | None) -> OnnxModel:
     try:
         proto = onnx.load_model_from_string(detach(data, INLINE_BYTES)[0])
     except Exception as error:
+        if is_engine(data[:8]):
+            raise ModelError(f"{where} is a TensorRT engine, not an ONNX model; pynn.load_engine opens it") from None
         raise ModelError(f"{where} is not an ONNX model: {error}") from None
     return _model_of(proto, data, where, path)
 
