@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from .backends.base import Executable
 from .backends.partition_report import PartitionReport, whole
 from .backends.report import BackendReport
 from .converter.model import TensorSpec
-from .dispatch import ReadyRuns
+from .dispatch import ReadyRuns, end_all
 from .errors import InvalidStateError
 from .graph import Graph, Operand
 from .types import OperandDescriptor
@@ -43,6 +44,8 @@ class MLGraph:
         self._context = context
         self._executable: Executable | None = executable
         self._ready = ReadyRuns()
+        forgotten = weakref.finalize(self, end_all, self._ready.kept)
+        forgotten.atexit = False
         self._host_reason: str | None = None
         self.inputs = MappingProxyType(_descriptors(graph.inputs, executable.inputs))
         self.outputs = MappingProxyType(_descriptors(graph.outputs, executable.outputs))

@@ -56,7 +56,7 @@ class Bound:
         self.run: DeviceRun | None = run
         self.recent = False
         self.queue = queue
-        self._home, self._key = home, key
+        self._home, self._key = weakref.ref(home), key
         self._storages = [tensor._storage for tensor in tensors]
         self._references = [weakref.ref(tensor, self._forgotten) for tensor in tensors]
         home.kept[key] = self
@@ -70,7 +70,9 @@ class Bound:
 
     def end(self) -> None:
         """No launch from now on. Idempotent; from any thread, and from garbage collection."""
-        self._home.drop(self, self._key)
+        home = self._home()
+        if home is not None:
+            home.drop(self, self._key)
         run, self.run = self.run, None
         if run is not None:
             self.queue.retire(partial(self._close, run))
@@ -84,7 +86,7 @@ class ReadyRuns:
     """What a graph keeps ready: ``kept`` by names and identities of tensors; the ``last`` one, and the one before it,
     with the mappings they were asked for with, which are quicker to compare but hold the tensors."""
 
-    __slots__ = ("_before", "kept", "last")
+    __slots__ = ("__weakref__", "_before", "kept", "last")
 
     def __init__(self) -> None:
         self.kept: dict[Key, Bound] = {}
@@ -111,8 +113,7 @@ class ReadyRuns:
             self.forget_last()
 
     def end(self) -> None:
-        for bound in list(self.kept.values()):
-            bound.end()
+        end_all(self.kept)
 
     def make_room(self) -> None:
         """End those that were not used since this looked at them before, until there is room for one more."""
@@ -123,6 +124,12 @@ class ReadyRuns:
                 self.kept[key] = oldest
             else:
                 oldest.end()
+
+
+def end_all(kept: dict[Key, Bound]) -> None:
+    """Also when the graph is forgotten: what was sent may still run, and must not lose its context."""
+    for bound in list(kept.values()):
+        bound.end()
 
 
 def key_of(inputs: Tensors, outputs: Tensors) -> Key:

@@ -381,6 +381,28 @@ def test_a_forgotten_graph_is_not_kept_by_its_tensors(context: MLContext, gpu: F
     assert gone() is None
 
 
+def test_a_graph_forgotten_in_flight(context: MLContext, gpu: FakeGpu, api: FakeApi) -> None:
+    graph, x, y, z = add_graph(context), tensor(context, 1, 2), tensor(context, 3, 4), tensor(context)
+    context.dispatch(graph, {"x": x, "y": y}, {"z": z})
+    (run,) = FakeRun.alive
+    del graph
+    gc.collect()
+    assert run.closed, "it is closed when the stream has passed, not left to garbage collection"
+    assert context.read_tensor(z).tolist() == [4, 6]
+
+
+def test_a_graph_that_its_context_leads_to_can_be_forgotten(gpu: FakeGpu, api: FakeApi) -> None:
+    context = gpu_context(gpu)
+    graph, x, y, z = add_graph(context), tensor(context, 1, 2), tensor(context, 3, 4), tensor(context)
+    context.dispatch(graph, {"x": x, "y": y}, {"z": z})
+    context.lost.add_done_callback(lambda _, graph=graph: None)  # type: ignore[misc]
+    gpu.made.clear()
+    del context, graph, x, y, z
+    gc.collect()
+    gc.collect()
+    assert api.blocks == {} and api.open == ["context"] and not FakeRun.alive
+
+
 def test_destroying_a_context_gives_everything_back(api: FakeApi, gpu: FakeGpu) -> None:
     for _ in range(20):
         context = gpu_context(gpu)
