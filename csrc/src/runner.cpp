@@ -257,12 +257,13 @@ void Runner::try_capture() {
   }
   pynn_trt_error* error = nullptr;
   if (guard(&error, [&] { capture(); }) == PYNN_TRT_OK) {
-    no_graph_reason_.clear();
+    no_graph_reason_ = "";
     return;
   }
   want_graph_ = false;
   std::unique_ptr<pynn_trt_error, void (*)(pynn_trt_error*)> owned(error, pynn_trt_error_destroy);
-  no_graph_reason_ = error->message;
+  capture_failure_ = error->message;  // once: want_graph_ is off from now on
+  no_graph_reason_ = capture_failure_.c_str();
 }
 
 void Runner::capture() {
@@ -305,8 +306,8 @@ void Runner::sleep_until_done() {
 
 void Runner::describe(pynn_trt_runner_info* info) const {
   pynn_trt_runner_info value{};
-  value.cuda_graph = graph_ != nullptr;
-  value.cuda_graph_reason = no_graph_reason_.c_str();
+  value.cuda_graph_reason = no_graph_reason_;
+  value.cuda_graph = *value.cuda_graph_reason == '\0';
   value.runs = runs_;
   write_struct(info, value, "info");
 }

@@ -1,6 +1,7 @@
 // The hot path: arrays in, arrays out, one call.
 #pragma once
 
+#include <atomic>
 #include <string>
 #include <vector>
 
@@ -65,10 +66,12 @@ class Runner {
   std::vector<Buffer> inputs_;
   std::vector<Buffer> outputs_;
   uint64_t revision_;
-  uint64_t runs_ = 0;
+  std::atomic<uint64_t> runs_{0};
   Resource event_{nullptr, {nullptr}};
   Resource graph_{nullptr, {nullptr}};
-  std::string no_graph_reason_;
+  // Read by describe() while another thread runs: the text it points to never changes.
+  std::atomic<const char*> no_graph_reason_{""};
+  std::string capture_failure_;
 };
 
 }  // namespace pynn
