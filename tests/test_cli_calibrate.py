@@ -99,6 +99,7 @@ def test_wrong_usage(model: Path, folder: Path, tmp_path: Path, capsys: pytest.C
         ([model, wrong], 2, "calibration sample 0"),
         ([text, folder], 3, "is not an ONNX model"),
         ([model, folder, "--smooth", 3], 2, "smooth must be"),
+        ([model, folder, "--percentile", 99], 2, "--percentile is for --method percentile, not minmax"),
         ([model, "--from-tensorrt-cache", text], 3, "is not a TensorRT calibration cache"),
     ]
     for arguments, expected, message in cases:

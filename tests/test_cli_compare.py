@@ -77,6 +77,8 @@ def test_wrong_usage(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     cases: list[tuple[list[object], int, str]] = [
         ([model], 2, "give --precision"),
         ([model, "--keep", "x"], 2, "--keep needs --precision"),
+        ([model, "--precision", "fp16", "--block", "32"], 2, "--block changes nothing with --precision fp16"),
+        ([model, "--precision", "bf16", "--method", "hqq"], 2, "it is for int4, fp4, int8, fp8"),
         ([model, "--precision", "fp16", "--keep", "nothing"], 2, "keep names 'nothing'"),
         ([model, "--precision", "fp16", "--plot", "a.txt"], 2, "must end in"),
         ([model, text, "--precision", "fp16"], 2, "is neither a .npy nor an .npz file"),

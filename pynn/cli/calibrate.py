@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", metavar="TABLE", help="the table to write (default: MODEL with .calibration.json)"
     )
     parser.add_argument("--method", choices=METHODS, default="minmax", help="how a range is chosen (default: minmax)")
-    parser.add_argument("--percentile", type=float, default=99.99, metavar="P", help="for --method percentile: 99.99")
+    parser.add_argument("--percentile", type=float, metavar="P", help="for --method percentile (default: 99.99)")
     parser.add_argument("--form", choices=tuple(LARGEST), default="int8", help="for --method mse: the type to round to")
     parser.add_argument("--smooth", type=float, metavar="ALPHA", help="prepare SmoothQuant of this strength, 0 to 1")
     parser.add_argument("--limit", type=int, metavar="N", help="use the first N samples")
@@ -77,12 +77,14 @@ def _calibrated(options: argparse.Namespace, console: Console) -> CalibrationTab
 
     from ..quantization.dataset import Files
 
+    if options.percentile is not None and options.method != "percentile":
+        raise ValidationError(f"--percentile is for --method percentile, not {options.method}")
     with _bar(console) as progress:
         return pynn.calibrate(
             options.model,
             Files(options.data),
             method=options.method,
-            percentile=options.percentile,
+            percentile=99.99 if options.percentile is None else options.percentile,
             form=options.form,
             smooth=options.smooth,
             limit=options.limit,

@@ -11,6 +11,12 @@ from ..errors import ValidationError
 from .console import Console
 
 _WITH_PRECISION = ("keep", "block", "method", "calibration")
+_USED_BY = {
+    "block": ("int4",),
+    "method": ("int4", "fp4", "int8", "fp8"),
+    "calibration": ("int8", "fp8", "auto"),
+}
+"""The precisions that an argument changes."""
 
 
 def add_precision(parser: argparse.ArgumentParser, *, io: bool = False) -> None:
@@ -34,6 +40,11 @@ def precision_of(options: argparse.Namespace) -> Precision | None:
         if given or getattr(options, "narrow_io", False):
             raise ValidationError(f"--{(given or ['narrow-io'])[0]} needs --precision")
         return None
+    for name, users in _USED_BY.items():
+        if getattr(options, name) and options.precision not in users:
+            raise ValidationError(
+                f"--{name} changes nothing with --precision {options.precision}; it is for {', '.join(users)}"
+            )
     more: dict[str, Any] = {name: getattr(options, name) for name in ("block", "method") if getattr(options, name)}
     if options.calibration:
         from ..converter.precision.table import CalibrationTable
