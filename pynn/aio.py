@@ -24,6 +24,7 @@ class Timeline:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
+        self._submitting = threading.RLock()
         self._worker: ThreadPoolExecutor | None = None
         self.last: Future[object] | None = None
 
@@ -31,8 +32,9 @@ class Timeline:
         last = self.last
         if last is not None:
             _wait(last)
-            if self.last is last:
-                self.last = None
+            with self._submitting:
+                if self.last is last:
+                    self.last = None
         with self.lock:
             return call(*args, **kwargs)
 
@@ -41,11 +43,11 @@ class Timeline:
             with self.lock:
                 return call(*args, **kwargs)
 
-        if self._worker is None:
-            with self.lock:
-                self._worker = self._worker or ThreadPoolExecutor(1, thread_name_prefix="pynn-timeline")
-        future = self._worker.submit(locked)
-        self.last = future  # type: ignore[assignment]
+        with self._submitting:  # ``last`` is the last in the queue, too
+            if self._worker is None:
+                self._worker = ThreadPoolExecutor(1, thread_name_prefix="pynn-timeline")
+            future = self._worker.submit(locked)
+            self.last = future  # type: ignore[assignment]
         return future
 
     async def awaited(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
