@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from ..converter.model import TensorSpec, numpy_dtype
-from ..errors import InputError, InvalidStateError
+from ..errors import CudaError, InputError, InvalidStateError
 from ..native import Binding, Engine, Runner
 from .base import DeviceRun
 from .cuda import Device
@@ -47,7 +48,8 @@ class DeviceContexts:
             self._users[ready] -= 1
             if not self._users[ready]:
                 del self._users[ready]
-                self._by_place = {place: one for place, one in self._by_place.items() if one is not ready}
+                for place in [place for place, one in self._by_place.items() if one is ready]:
+                    self._by_place.pop(place, None)
                 ready.close()
 
 
@@ -97,7 +99,8 @@ class TensorRTDeviceRun(DeviceRun):
         self.launch = _closed
         if self._device.usable:
             with self._device.current():
-                self._device.synchronize()  # not the stream, which may be gone
+                with suppress(CudaError):  # of a failed run: told to who waits for results, and all must go
+                    self._device.synchronize()  # not the stream, which may be gone
                 self._runner.close()
                 self._contexts.give(self._ready)
 

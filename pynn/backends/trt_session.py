@@ -257,24 +257,26 @@ class Session:
                 staged[...] = arrays[name]
             self._launch()
             return {name: copy() for name, copy in self._copies}
-        if self._narrows:
-            with np.errstate(over="ignore"):
+        try:
+            if self._narrows:
+                with np.errstate(over="ignore"):
+                    self._fill(arrays)
+            else:
                 self._fill(arrays)
-        else:
-            self._fill(arrays)
-        results: dict[str, Array] = {}
-        for name, view, index, shape, dtype in self._outputs:
-            target = out.get(name) if out else None
-            if target is None:
-                target = np.empty(shape, dtype)
-            elif target.shape != shape:
-                raise InputError(f"out {name!r} has shape {target.shape}, the result has {shape}", tensor=name)
-            if view is None:
-                self._runner.set_output(index, target)
-            results[name] = target
-        self._launch()
-        if self._by_address:
-            self._runner.forget()
+            results: dict[str, Array] = {}
+            for name, view, index, shape, dtype in self._outputs:
+                target = out.get(name) if out else None
+                if target is None:
+                    target = np.empty(shape, dtype)
+                elif target.shape != shape:
+                    raise InputError(f"out {name!r} has shape {target.shape}, the result has {shape}", tensor=name)
+                if view is None:
+                    self._runner.set_output(index, target)
+                results[name] = target
+            self._launch()
+        finally:
+            if self._by_address:
+                self._runner.forget()
         for name, view, _, _, _ in self._outputs:
             if view is not None:
                 results[name][...] = view

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,9 +15,9 @@ from pynn.backends.base import CompileOptions
 from pynn.backends.pool import Pool
 from pynn.backends.trt_executable import TensorRTExecutable
 from pynn.backends.trt_session import KernelStock
-from pynn.errors import DeviceOutOfMemoryError, ExecutionError, InputError, InvalidStateError
+from pynn.errors import CudaError, DeviceOutOfMemoryError, ExecutionError, InputError, InvalidStateError
 
-from .trt_fakes import Arrays, Context, Counted, Fakes, Runner, spec
+from .trt_fakes import Arrays, Context, Counted, FakeDevice, Fakes, Runner, spec
 
 
 @pytest.fixture
@@ -181,6 +182,32 @@ def test_device_runs(fakes: Fakes) -> None:
     assert fakes.alive == 0
     with pytest.raises(InvalidStateError):
         last.launch()
+
+
+def test_device_runs_of_a_gpu_that_failed_are_given_back(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failed(_: object) -> None:
+        raise CudaError("cuCtxSynchronize failed: an illegal memory access was encountered")
+
+    one = executable(fakes)
+    a, b = np.full(2, 3, "f4"), np.zeros(2, "f4")
+    places = {"x": (a.ctypes.data, (2,))}, {"y": (b.ctypes.data, (2,))}
+    first, _ = one.bind_device(7, *places), one.bind_device(8, *places)
+    monkeypatch.setattr(FakeDevice, "synchronize", failed)
+    first.close()
+    one.close()
+    assert fakes.alive == 0
+
+
+def test_arrays_are_let_go_when_a_run_fails(fakes: Fakes) -> None:
+    sides = [[spec(name, "float32", 1 << 20)] for name in "xy"]
+    with fakes.executable(sides[0], sides[1], doubled) as one:
+        array = np.ones(1 << 20, "f4")
+        gone = weakref.ref(array)
+        Runner.failures.append(ExecutionError("no"))
+        with pytest.raises(ExecutionError):
+            one.run({"x": array})
+        del array
+        assert gone() is None
 
 
 def test_kernels_are_saved_when_there_are_more(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
