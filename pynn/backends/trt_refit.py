@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping
 
 from ..converter.model import OnnxModel, onnx_memory
@@ -19,10 +20,12 @@ _PARAMETERS = 2
 
 
 def weight_digests(model: OnnxModel) -> dict[str, str]:
-    """A digest for each float weight that the key of a refittable engine leaves out."""
-    from ..converter.serialize import float_weights
+    """A digest for each float weight: those that the key of a refittable engine leaves out, and those it has, since
+    an engine file is loaded with the weights of any model."""
+    from ..converter.serialize import float_weights, other_float_weights
 
-    return {name: hashlib.sha256(memory).hexdigest()[:32] for name, memory in float_weights(model)}
+    every: Iterator[tuple[str, bytes | memoryview]] = itertools.chain(float_weights(model), other_float_weights(model))
+    return {name: hashlib.sha256(memory).hexdigest()[:32] for name, memory in every}
 
 
 def prepare(engine: Engine, file: EngineFile, model: OnnxModel | None = None) -> int:

@@ -235,6 +235,22 @@ def float_weights(model: OnnxModel) -> Iterator[tuple[str, memoryview]]:
             yield tensor.name, memoryview(model.proto)[start : start + length]
 
 
+def other_float_weights(model: OnnxModel) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each float initializer that ``float_weights`` passes over: small ones, and those in files
+    beside the model. Raises OSError for a file that cannot be read."""
+    stripped, spans = detach(model.proto, REPLACEABLE_BYTES)
+    for number, tensor in enumerate(onnx.load_model_from_string(stripped).graph.initializer):
+        if number in spans or tensor.name in model.weights or "float" not in element_type_name(tensor.data_type):
+            continue
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        if not entries:
+            yield tensor.name, tensor.raw_data or onnx.numpy_helper.to_array(tensor).tobytes()
+        elif model.path is not None:
+            with (model.path.parent / entries["location"]).open("rb") as file:
+                file.seek(int(entries.get("offset", 0)))
+                yield tensor.name, file.read(int(entries.get("length", -1)))
+
+
 def normalization_parameters(proto: bytes) -> tuple[tuple[str, ...], ...]:
     """Scale, bias, mean and variance of each BatchNormalization whose four are all initializers."""
     graph = onnx.load_model_from_string(detach(proto, INLINE_BYTES)[0]).graph

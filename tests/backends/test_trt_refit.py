@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper
 
@@ -133,6 +135,33 @@ def test_a_weight_that_went_into_the_engine_must_stay(refitter: type[FakeRefitte
     refitter.places = ("k", "w")
     with pytest.raises(PlanError, match="another value of 'scale'"):
         prepare(ENGINE, stripped(normalized(0)), normalized(1))
+
+
+def test_a_small_weight_that_went_into_the_engine_must_stay(refitter: type[FakeRefitter]) -> None:
+    def clipped(bound: float) -> OnnxModel:
+        nodes = [helper.make_node("Mul", ["x", "w"], ["m"]), helper.make_node("Clip", ["m", "bound"], ["y"])]
+        side = (TensorProto.FLOAT, [2, 512])
+        return model_of(nodes, {"x": side}, {"y": side}, w=np.ones(512, np.float32), bound=np.float32(bound))
+
+    refitter.places = ("w",)
+    with pytest.raises(PlanError, match="another value of 'bound', which cannot be replaced"):
+        prepare(ENGINE, stripped(clipped(0)), clipped(1))
+    prepare(ENGINE, stripped(clipped(0)), clipped(0))
+
+
+def test_a_weight_in_a_file_that_went_into_the_engine_must_stay(refitter: type[FakeRefitter], tmp_path: Path) -> None:
+    def saved(seed: int) -> OnnxModel:
+        folder = tmp_path / str(seed)
+        folder.mkdir(exist_ok=True)
+        proto = onnx.load_model_from_string(normalized(seed).to_bytes())
+        onnx.save_model(proto, folder / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
+        return OnnxModel.load(folder / "m.onnx")
+
+    assert weight_digests(saved(0)) == weight_digests(normalized(0))
+    refitter.places = ("w", "temporary_0", "temporary_1")
+    with pytest.raises(PlanError, match="built with another value of 'k', which cannot be replaced"):
+        prepare(ENGINE, stripped(saved(0)), saved(1))
+    prepare(ENGINE, stripped(saved(0)), normalized(0))
 
 
 def test_the_weights_of_another_model(refitter: type[FakeRefitter]) -> None:
