@@ -145,6 +145,10 @@ def test_a_type_without_a_kernel_names_the_node() -> None:
     with pytest.raises(UnsupportedModelError, match="no kernel for Add") as caught:
         compile_cpu(model([node], *kinds))
     assert (caught.value.node, caught.value.op_type) == ("here", "Add")
+    assert "precision='bf16' computes it in float32" in str(caught.value)
+    with compile_cpu(model([node], *kinds), precision="bf16") as executable:
+        y = executable.run({"x": np.full(2, 1.5, ml_dtypes.bfloat16)})["y"]
+    assert y.dtype == ml_dtypes.bfloat16 and y.tolist() == [3.0, 3.0]
 
 
 def test_sequences_are_refused_by_name() -> None:

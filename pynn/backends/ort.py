@@ -222,7 +222,8 @@ def _refusal(error: Exception, model: OnnxModel) -> PynnError:
     if missing:
         op, node = missing["op"], missing["node"]
         return UnsupportedModelError(
-            f"ONNX Runtime has no kernel for {op} with these data types (node {node!r} of {where}): {text}",
+            f"ONNX Runtime has no kernel for {op} with these data types (node {node!r} of {where}): {text}"
+            "; if that is bfloat16, precision='bf16' computes it in float32 and rounds",
             node=node,
             op_type=op,
             log=text,
