@@ -143,6 +143,17 @@ def test_after_close(queue: DeviceQueue) -> None:
         queue.read(memory.address, np.empty(10, np.uint8))
 
 
+def test_everything_goes_after_a_failure(queue: DeviceQueue, api: FakeApi) -> None:
+    memory = queue.allocate(1000)
+    queue.write(memory.address, np.zeros(1000, np.uint8))
+    queue.begin_read(memory.address, np.empty(1000, np.uint8))()
+    memory.close()
+    api.fails["cuEventSynchronize"] = api.fails["cuStreamSynchronize"] = Result.CUDA_ERROR_INVALID_VALUE
+    queue.close()
+    api.fails.clear()
+    assert not api.blocks and set(api.open) <= {"context"}
+
+
 def test_a_child_of_fork_touches_nothing(queue: DeviceQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     with monkeypatch.context() as patch:
