@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from typing_extensions import Self
@@ -354,6 +354,12 @@ class Executable(ABC):
         if self._overlap is not None:
             self._overlap.close()
         self._close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a compiled model cannot be copied or pickled: threads may share it, another process compiles the model or "
+            "loads the engine file itself"
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 import time
 import weakref
@@ -208,6 +210,12 @@ def test_arrays_are_let_go_when_a_run_fails(fakes: Fakes) -> None:
             one.run({"x": array})
         del array
         assert gone() is None
+
+
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_no_copies(fakes: Fakes, way: Callable[[object], object]) -> None:
+    with executable(fakes) as one, pytest.raises(TypeError, match="threads may share it"):
+        way(one)
 
 
 def test_kernels_are_saved_when_there_are_more(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
