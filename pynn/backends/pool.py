@@ -67,6 +67,9 @@ class Pool(Generic[T]):
                         self._changed.wait()
                 except IndexError:
                     continue
+                except BaseException:
+                    self._changed.notify()  # Ctrl-C may have come with the call to take what was given back
+                    raise
                 finally:
                     self.waiting -= 1
             made = self._grow()

@@ -327,5 +327,35 @@ def test_pool_waits_for_what_is_taken_while_it_closes() -> None:
     assert sorted(closed[0]) == [1, 2]
 
 
+def test_a_wait_that_is_interrupted_hands_its_turn_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool: Pool[int] = Pool(lambda: 1, 1)
+    one = pool.take()
+    wait = pool._changed.wait
+    outcome: dict[str, object] = {}
+
+    def interrupted(timeout: float | None = None) -> bool:
+        done = wait(timeout)
+        if threading.current_thread().name == "interrupted":
+            raise KeyboardInterrupt
+        return done
+
+    def take() -> None:
+        try:
+            outcome[threading.current_thread().name] = pool.take()
+        except KeyboardInterrupt as error:
+            outcome[threading.current_thread().name] = error
+
+    monkeypatch.setattr(pool._changed, "wait", interrupted)
+    threads = [threading.Thread(target=take, name=name, daemon=True) for name in ("interrupted", "next")]
+    for count, thread in enumerate(threads, 1):
+        thread.start()
+        while pool.waiting < count:
+            time.sleep(0.001)
+    pool.give(one)
+    for thread in threads:
+        thread.join(5)
+    assert isinstance(outcome["interrupted"], KeyboardInterrupt) and outcome.get("next") == one
+
+
 def _fail() -> int:
     raise ValueError("no")
