@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
@@ -26,6 +27,7 @@ class Timeline:
         self.lock = threading.RLock()
         self._submitting = threading.RLock()
         self._worker: ThreadPoolExecutor | None = None
+        self._process = os.getpid()
         self.last: Future[object] | None = None
 
     def run(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -44,8 +46,9 @@ class Timeline:
                 return call(*args, **kwargs)
 
         with self._submitting:  # ``last`` is the last in the queue, too
-            if self._worker is None:
+            if self._worker is None or self._process != os.getpid():  # a parent's thread is not in its child
                 self._worker = ThreadPoolExecutor(1, thread_name_prefix="pynn-timeline")
+                self._process = os.getpid()
             future = self._worker.submit(locked)
             self.last = future  # type: ignore[assignment]
         return future

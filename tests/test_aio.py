@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
+
+import pytest
 
 from pynn.aio import Timeline
 
@@ -32,3 +37,17 @@ def test_the_last_submitted_is_the_last_in_the_queue() -> None:
     for future in queued:
         future.set_result(None)
     assert timeline.run(int) == 0 and timeline.last is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="os.fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_of_fork_has_a_thread_of_its_own() -> None:
+    timeline = Timeline()
+    assert timeline.submit(os.getpid).result(10) == os.getpid()
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+    child = context.Process(target=lambda: answers.put(timeline.submit(os.getpid).result(10)))
+    child.start()
+    child.join(15)
+    assert child.exitcode == 0 and answers.get() == child.pid
+    timeline.close()
