@@ -166,13 +166,14 @@ class Store:
         """Take an entry out of use and keep it with ``reason``; not if the file is another than ``identity``."""
         path = self.path(kind, key)
         target = self._home / "quarantine" / f"{kind}-{key}.{os.urandom(4).hex()}"
+        reason = reason.encode("utf-8", "backslashreplace").decode()  # it may name a path that is no UTF-8
         _log.warning("%s goes to quarantine: %s", path, reason)
         try:
             if identity is not None and _identity(path.stat()) != identity:
                 return
             self._prepare()
             path.replace(target)
-            target.with_name(target.name + _REASON).write_text(reason, encoding="utf-8", errors="backslashreplace")
+            target.with_name(target.name + _REASON).write_text(reason, encoding="utf-8")
         except (OSError, CacheError) as error:
             _log.warning("%s cannot be put into quarantine: %s", path, error)
 
