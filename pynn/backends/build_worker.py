@@ -10,6 +10,7 @@ import pickle
 import shutil
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -82,7 +83,11 @@ def _die_with_parent(folder: str) -> None:
     with contextlib.suppress(OSError):
         while os.read(0, 1):
             pass
-    shutil.rmtree(folder, ignore_errors=True)
+    for _ in range(100):  # another thread may write into it meanwhile
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.exists(folder):  # noqa: PTH110
+            break
+        time.sleep(0.01)
     os._exit(1)
 
 

@@ -83,11 +83,24 @@ class OrtBackend(Backend):
             wanted[wanted.index(CUDA)] = (CUDA, {"device_id": options.device})
         source: Any = str(model.path) if model.path is not None else model.proto
         try:
-            session = ort.InferenceSession(source, settings, providers=wanted)
-            session.disable_fallback()
+            session = _session(ort, source, settings, wanted)
         except Exception as error:
             raise _refusal(error, model) from error
         return OrtExecutable(model, session, profiles, values, want_cuda=len(wanted) > 1)
+
+
+def _session(ort: Any, source: Any, settings: Any, providers: list[Any]) -> onnxruntime.InferenceSession:
+    """Versions up to 1.30 merge quantised products of 8-bit floats into an integer operator, and then refuse that: once
+    more without such merging."""
+    try:
+        session = ort.InferenceSession(source, settings, providers=providers)
+    except Exception as error:
+        if "float8" not in str(error) or "Integer" not in str(error):
+            raise
+        settings.add_session_config_entry("session.disable_quant_qdq", "1")
+        session = ort.InferenceSession(source, settings, providers=providers)
+    session.disable_fallback()
+    return session
 
 
 class OrtExecutable(Executable):

@@ -249,8 +249,8 @@ def test_the_child_takes_no_module_of_the_working_directory(tmp_path: Path, isol
         f"import sys; sys.path[:] = [{source!r}, *filter(None, sys.path)]\n"
         "import json, pathlib, subprocess; from pynn.backends.build_isolated import PATHS, _command\n"
         f"pathlib.Path({str(folder)!r}, PATHS).write_text(json.dumps(sys.path))\n"
-        f"done = subprocess.run([*_command(), {str(folder)!r}], stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
-        "print(done.stdout.decode())"
+        f"child = subprocess.Popen([*_command(), {str(folder)!r}], stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        "print(child.stdout.read().decode()); child.stdin.close(); child.wait()"  # it goes when stdin is closed
     )
     environment = {**os.environ, "PYTHONPATH": ""} | ({"PYTHONHOME": "/no/such/home"} if isolated else {})
     command = [sys.executable, *(["-I"] if isolated else []), "-c", code]

@@ -51,10 +51,12 @@ def test_minmax_is_the_largest_magnitude(name: str) -> None:
 @pytest.mark.parametrize("percentile", [50, 90, 99, 99.9, 99.99, 100])
 @pytest.mark.parametrize("name", ALL)
 def test_percentile_is_numpys_within_a_bin(name: str, percentile: float) -> None:
+    """99.9 % of 200,000 is 199,800.00000000003 to some versions of numpy, and one sample more: either is right."""
     values = ALL[name]
     width = histogram_of(values).width
-    expected = float(np.percentile(np.abs(values), percentile, method="inverted_cdf"))
-    assert expected - 1e-6 <= of(values, "percentile", percentile) <= expected + width + 1e-6
+    around = np.clip([percentile - 1e-9, percentile + 1e-9], 0, 100)
+    least, most = np.percentile(np.abs(values), around, method="inverted_cdf")
+    assert least - 1e-6 <= of(values, "percentile", percentile) <= most + width + 1e-6
 
 
 @pytest.mark.parametrize("name", ALL)
